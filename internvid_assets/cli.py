@@ -1,0 +1,153 @@
+"""`internvid`: the main job and the questions about it, from a shell.
+
+Exit codes: 0 done, 1 something failed while running, 2 the command was used wrongly.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+Home = Annotated[Path | None, typer.Option(help="Where everything lives (INTERNVID_HOME; default ./.internvid).")]
+
+
+class UsageError(Exception):
+    """The command was used wrongly: one line, exit code 2."""
+
+
+class RunFailed(Exception):
+    """Something failed while running: one line, exit code 1."""
+
+
+@app.command()
+def run(
+    sources: Annotated[list[str], typer.Argument(help="Folders of videos, or video files.")],
+    home: Home = None,
+    batch_size: Annotated[int | None, typer.Option(help="Videos in a batch (a Dagster partition).")] = None,
+    captioner: Annotated[str | None, typer.Option(help="embedded, hf, endpoint or sidecar.")] = None,
+    until: Annotated[str | None, typer.Option(help="Last asset to make, for example `clips`.")] = None,
+) -> None:
+    """Take videos through the whole path. Safe to repeat: what is done stays done."""
+    settings = _settings(home, batch_size=batch_size, captioner=captioner)
+    from internvid_assets.run import run_path
+
+    run_path(settings, sources, until)
+
+
+@app.command()
+def status(home: Home = None) -> None:
+    """Per stage: rows in, out, dropped by reason, seconds; and where things are."""
+    settings = _settings(home, must_exist=True)
+    from internvid_assets.lake import Lake
+    from internvid_assets.status import print_status
+
+    print_status(Lake(settings), settings)
+
+
+@app.command()
+def lineage(
+    item: Annotated[str, typer.Argument(help="A clip, video, release, shard set or checkpoint id, or a table name.")],
+    home: Home = None,
+) -> None:
+    """Walk back from anything to the source bytes, and forward to what was made of it."""
+    settings = _settings(home, must_exist=True)
+    from internvid_assets.lake import Lake
+    from internvid_assets.lake.lineage import explain
+
+    lines = explain(Lake(settings), item)
+    if not lines:
+        raise UsageError(f"nothing is known as {item!r}: give a clip, video, release, shard set or checkpoint id")
+    typer.echo("\n".join(lines))
+
+
+def _settings(home: Path | None, must_exist: bool = False, **options: Any) -> Any:
+    """Settings from the options, the environment and the files; also prepares the home for Dagster."""
+    from pydantic import ValidationError
+
+    from internvid_assets.settings import Settings
+
+    given: dict[str, Any] = {} if home is None else {"home": home}
+    if options.get("batch_size") is not None:
+        given["batch_size"] = options["batch_size"]
+    if options.get("captioner") is not None:
+        given["captions"] = {"backend": options["captioner"]}
+    try:
+        settings = Settings(**given)
+    except (ValidationError, ValueError) as error:
+        raise UsageError(_first_line(error)) from error
+    if must_exist and not settings.home.is_dir():
+        raise UsageError(f"no home at {settings.home}: run `internvid run SOURCE` first, or give --home")
+    _export(settings, given)
+    return settings
+
+
+def _export(settings: Any, given: dict[str, Any]) -> None:
+    """Hand the settings given on the command line to Dagster's processes, which read the environment."""
+    home = settings.home.resolve()
+    os.environ["INTERNVID_HOME"] = str(home)
+    if "batch_size" in given:
+        os.environ["INTERNVID_BATCH_SIZE"] = str(settings.batch_size)
+    if "captions" in given:
+        os.environ["INTERNVID_CAPTIONS__BACKEND"] = settings.captions.backend
+    try:
+        prepare_home(home)
+    except OSError as error:
+        raise UsageError(f"home {home} cannot be written: {error.strerror}") from error
+    os.environ.setdefault("DAGSTER_HOME", str(home / "dagster"))
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+
+
+def prepare_home(home: Path) -> None:
+    """Make the home and its Dagster folder with the shipped `dagster.yaml`, unless one is there."""
+    folder = home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / "dagster.yaml"
+    if not target.exists():
+        target.write_text(Path(__file__).with_name("dagster.yaml").read_text())
+
+
+def _first_line(error: Exception) -> str:
+    """A pydantic error as one line: the setting, what was given and what is wanted."""
+    problems = getattr(error, "errors", None)
+    if not callable(problems):
+        return str(error).splitlines()[0]
+    first = problems()[0]
+    name = ".".join(str(part) for part in first["loc"]) or "settings"
+    if first["type"] == "extra_forbidden":
+        return f"setting {name} does not exist; see docs/operating.md for all settings"
+    return f"setting {name} = {first['input']!r}: {first['msg'].lower()}"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point: errors that a user can mend are one line on standard error."""
+    sys.exit(_guarded(lambda: app(args=argv, standalone_mode=False)))
+
+
+def _guarded(command: Callable[[], Any]) -> int:
+    import click
+
+    from internvid_assets.lake import LakeError
+
+    try:
+        command()
+        return 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        message, code = error.format_message(), 2
+    except UsageError as error:
+        message, code = str(error), 2
+    except (RunFailed, LakeError) as error:
+        message, code = str(error), 1
+    except OSError as error:
+        message, code = f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 1
+    except KeyboardInterrupt:
+        message, code = "interrupted; run the same command again to go on", 130
+    print(f"internvid: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,128 @@
+"""How a table of the lake shows itself in Dagster: keys, common arguments and the report of a write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import dagster as dg
+
+from internvid_assets.lake.catalog import Lake, Write
+from internvid_assets.lake.stage import StageResult
+from internvid_assets.lake.tables import columns_of
+
+BATCHES = dg.DynamicPartitionsDefinition(name="batch")
+OWNERS = ["team:data"]
+
+
+def table_key(table: str) -> dg.AssetKey:
+    """`schema.table` as an asset key."""
+    return dg.AssetKey(table.split("."))
+
+
+def table_name(key: dg.AssetKey) -> str:
+    """An asset key as `schema.table`."""
+    return ".".join(key.path)
+
+
+@cache
+def table_schema(table: str) -> dg.TableSchema:
+    """The columns of a table that Python writes, with their comments."""
+    columns = [dg.TableColumn(c.name, c.type, description=c.description or None) for c in columns_of(table)]
+    return dg.TableSchema(columns=columns)
+
+
+def lake_asset(table: str, *, kinds: set[str], code_version: str, deps: tuple[str, ...] = (), batched: bool = True, **more: Any) -> Any:
+    """`dagster.asset` with what every table of the lake has in common; the group is the schema."""
+    return dg.asset(
+        key=table_key(table),
+        group_name=table.partition(".")[0],
+        kinds=kinds | {"duckdb"},
+        owners=OWNERS,
+        code_version=code_version,
+        deps=[table_key(dep) for dep in deps],
+        partitions_def=BATCHES if batched else None,
+        metadata={"dagster/column_schema": table_schema(table), "dagster/table_name": f"lake.{table}"},
+        **more,
+    )
+
+
+class StageRun:
+    """One asset's read-decide-store-report: made before reading, finished with the result."""
+
+    def __init__(self, context: dg.AssetExecutionContext, lake: Lake):
+        self.context = context
+        self.lake = lake
+        self.batch: str = context.partition_key if context.has_partition_key else ""
+        self.read_snapshot_id = lake.snapshot_id()
+        self._started = time.perf_counter()
+
+    def finish(self, result: StageResult, config_hash: str = "", **metadata: Any) -> dg.MaterializeResult:
+        """Store the changes with their lineage in one transaction and report the counts."""
+        key = self.context.asset_key
+        code_version = self.context.assets_def.code_versions_by_key.get(key) or ""
+        write = Write(
+            asset=table_name(key),
+            run_id=self.context.run_id,
+            partition=self.batch or None,
+            read_snapshot_id=self.read_snapshot_id,
+            inputs=[(table_name(dep), self.batch or None) for dep in self._inputs()],
+            code_version=code_version,
+            config_hash=config_hash,
+            num_in=result.num_in,
+            num_out=result.num_out,
+            drops=result.drops,
+            seconds=time.perf_counter() - self._started,
+        )
+        commit = self.lake.commit(write, result.changes)
+        return dg.MaterializeResult(
+            data_version=self._data_version(commit.snapshot_id, commit.changed),
+            metadata={
+                "dagster/row_count": result.num_out,
+                "rows_in": result.num_in,
+                "dropped": dict(result.drops),
+                "seconds": write.seconds,
+                "snapshot_id": commit.snapshot_id,
+                "content_changed": commit.changed,
+                **_values(result.metadata),
+                **_values(metadata),
+            },
+        )
+
+    def _inputs(self) -> list[dg.AssetKey]:
+        return sorted(self.context.assets_def.asset_deps[self.context.asset_key])
+
+    def _data_version(self, snapshot_id: int, changed: bool) -> dg.DataVersion | None:
+        """The snapshot of the last change: an unchanged re-run keeps it, so nothing downstream looks stale."""
+        if changed:
+            return dg.DataVersion(str(snapshot_id))
+        previous = self.lake.rows(
+            "select max(snapshot_id) as id from lake.snapshots() as s "
+            "join lineage.materializations as m "
+            "on json_extract_string(s.commit_extra_info, 'materialization_id') = m.materialization_id "
+            "where m.changed and m.asset = ? and m.partition_key is not distinct from ?",
+            [table_name(self.context.asset_key), self.batch or None],
+        )
+        return dg.DataVersion(str(previous[0]["id"])) if previous[0]["id"] is not None else None
+
+
+def _values(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metadata.items() if value is not None}
+
+
+def markdown_image(jpeg: bytes, alt: str) -> dg.MetadataValue:
+    """A picture as a Markdown metadata value, with the bytes inside."""
+    import base64
+
+    return dg.MetadataValue.md(f"![{alt}](data:image/jpeg;base64,{base64.b64encode(jpeg).decode()})")
+
+
+def claim(lake: Lake, violations: str, name: str) -> dg.AssetCheckResult:
+    """A check result from a SELECT of the rows that break the claim, with their number and the first few."""
+    broken = lake.rows(f"select *, count(*) over () as num_all from ({violations}) limit 5")
+    metadata: dict[str, Any] = {f"num_{name.replace(' ', '_')}": broken[0].pop("num_all") if broken else 0}
+    if broken:
+        metadata["examples"] = [str(next(iter(row.values()))) for row in broken]
+    return dg.AssetCheckResult(passed=not broken, metadata=metadata)

@@ -1,0 +1,372 @@
+"""The table store: one DuckLake catalog, attached by every process, written in whole transactions.
+
+Source: DuckLake 1.0 (https://ducklake.select/docs). The embedded catalog is a SQLite file, the cluster's is PostgreSQL;
+only the address differs. Extensions load from their pinned wheels, so no network is needed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from internvid_assets.settings import S3Settings, Settings
+
+T = TypeVar("T")
+_TABLES_SQL = Path(__file__).with_name("tables.sql")
+_EXTENSIONS = ("ducklake", "sqlite_scanner", "postgres_scanner", "httpfs")
+_CONFLICT_WORDS = ("conflict", "locked", "could not serialize", "deadlock", "concurrent", "retry count", "already exists")
+SCHEMAS = (
+    "videos", "clips", "captions", "scores", "staging", "intermediate", "subsets", "release", "viclip", "lineage",
+)  # fmt: skip
+
+
+class LakeError(RuntimeError):
+    """The catalog cannot be reached or refused a statement; the message says which and how to mend it."""
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Rows that take the place of all rows of a table that match `where` (SQL; None: the whole table)."""
+
+    table: str
+    rows: pa.Table
+    where: str | None = None
+
+
+@dataclass(frozen=True)
+class Append:
+    """Rows to add, except those whose `key` columns are already in the table."""
+
+    table: str
+    rows: pa.Table
+    key: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CreateAs:
+    """A table that is made new from one SELECT (a SQL model)."""
+
+    table: str
+    select: str
+
+
+Change = Replace | Append | CreateAs
+
+
+@dataclass(frozen=True)
+class Write:
+    """Who writes, for the lineage row that goes into the same transaction."""
+
+    asset: str
+    run_id: str
+    partition: str | None = None
+    read_snapshot_id: int | None = None
+    inputs: Sequence[tuple[str, str | None]] = ()
+    """(schema.table or object key, partition) of what was read."""
+    code_version: str = ""
+    config_hash: str = ""
+    num_in: int = 0
+    num_out: int = 0
+    drops: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a write did: the snapshot it made, and whether any table's content changed."""
+
+    snapshot_id: int
+    changed: bool
+
+
+class Lake:
+    """One process's connection to the lake. Cheap to make: it connects when first used. Threads may share it."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process makes its own connection."""
+        return {"settings": self.settings}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["settings"])  # type: ignore[misc]
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The attached connection; tables are addressed as `schema.table`."""
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._retried(lambda: _attach(self.settings))
+                self._create_missing_tables()
+            return self._connection
+
+    def close(self) -> None:
+        """Give the catalog back; the next use connects again."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> pa.Table:
+        """The result of one SELECT as an Arrow table."""
+        with self._lock:
+            connection = self.connection
+            return self._retried(lambda: connection.execute(sql, parameters).to_arrow_table())
+
+    def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """The result of one SELECT as a list of dictionaries."""
+        return self.query(sql, parameters).to_pylist()
+
+    def value(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
+        """The first column of the first row."""
+        return self.query(sql, parameters).column(0)[0].as_py()
+
+    def snapshot_id(self) -> int:
+        """The newest snapshot: take it before reading, so that lineage knows what was seen."""
+        return self.value("select id from ducklake_current_snapshot('lake') as current(id)")
+
+    def schema(self, table: str) -> pa.Schema:
+        """The Arrow schema of a table."""
+        return self.query(f"select * from {table} limit 0").schema
+
+    def to_arrow(self, table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+        """Dictionaries as an Arrow table with exactly the lake table's columns.
+
+        Raises: ValueError naming the columns that the table lacks.
+        """
+        schema = self.schema(table)
+        unknown = sorted({name for row in rows for name in row} - set(schema.names))
+        if unknown:
+            raise ValueError(f"{table} has no columns {unknown}; it has {schema.names}")
+        return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+
+    def set_parameters(self, parameters: Mapping[str, float | int | str]) -> None:
+        """Set the variables that SQL models read through getvariable()."""
+        with self._lock:
+            for name, value in parameters.items():
+                self.connection.execute(f"set variable {_identifier(name)} = {_literal(value)}")
+
+    def commit(self, write: Write, changes: Sequence[Change]) -> Commit:
+        """Apply all changes and their lineage row in one transaction; retried when another writer was first.
+
+        A `Replace` or `CreateAs` whose rows equal what is stored changes nothing, so a re-run makes no new data.
+        """
+        with self._lock:
+            connection = self.connection
+
+            def attempt() -> Commit:
+                connection.execute("begin")
+                try:
+                    changed = any([_apply(connection, change) for change in changes])
+                    _record(connection, write, changed)
+                    connection.execute("commit")
+                except BaseException:
+                    _rollback(connection)
+                    raise
+                return Commit(self.snapshot_id(), changed)
+
+            return self._retried(attempt)
+
+    def _create_missing_tables(self) -> None:
+        connection = self._connection
+        assert connection is not None
+        statements = [s for s in _TABLES_SQL.read_text().split(";\n") if "create table" in s]
+        names = {s.partition("if not exists ")[2].split()[0] for s in statements}
+
+        def attempt() -> None:
+            query = "select table_schema || '.' || table_name from information_schema.tables where table_catalog = 'lake'"
+            if names <= {row[0] for row in connection.execute(query).fetchall()}:
+                return
+            connection.execute("begin")
+            try:
+                for schema in SCHEMAS:
+                    connection.execute(f"create schema if not exists {schema}")
+                for statement in statements:
+                    connection.execute(statement)
+                connection.execute("commit")
+            except BaseException:
+                _rollback(connection)
+                raise
+
+        self._retried(attempt)
+
+    def _retried(self, attempt: Callable[[], T]) -> T:
+        """Run until no other writer is in the way.
+
+        Feasibility runs saw SQLite's "database is locked" in up to a quarter of the commits of four writers, and
+        conflicts in PostgreSQL: both are normal and pass with patience.
+        """
+        for tries in range(self.settings.lake.max_retries + 1):
+            try:
+                return attempt()
+            except duckdb.Error as error:
+                met_writer = any(word in str(error).lower() for word in _CONFLICT_WORDS)
+                if not met_writer or tries == self.settings.lake.max_retries:
+                    raise
+                time.sleep(random.uniform(0.01, 0.05) * min(2**tries, 20))
+        raise AssertionError("unreachable")
+
+
+def _attach(settings: Settings) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+    connection.execute("set enable_progress_bar = false; set timezone = 'UTC'")
+    for name in _EXTENSIONS:
+        connection.execute(f"load '{_extension_path(name)}'")
+    connection.execute("set ducklake_max_retry_count = 100")
+    if settings.data_path.startswith("s3://"):
+        connection.execute(_s3_secret(settings.s3))
+    else:
+        Path(settings.data_path).mkdir(parents=True, exist_ok=True)
+    address = settings.catalog_uri
+    if address.startswith("sqlite:"):
+        Path(address.removeprefix("sqlite:")).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        connection.execute(
+            f"attach {_literal('ducklake:' + address)} as lake "
+            f"(data_path {_literal(settings.data_path)}, data_inlining_row_limit 0)"
+        )
+    except duckdb.Error as error:
+        if any(word in str(error).lower() for word in _CONFLICT_WORDS):
+            raise
+        where = address if address.startswith("sqlite:") else "the PostgreSQL address in lake.catalog"
+        raise LakeError(f"cannot open the lake at {where}: {str(error).splitlines()[0]}") from error
+    connection.execute("use lake")
+    return connection
+
+
+def _extension_path(name: str) -> Path:
+    spec = importlib.util.find_spec(f"duckdb_extension_{name}")
+    if spec is None or not spec.submodule_search_locations:
+        raise LakeError(f"package duckdb-extension-{name.replace('_', '-')} is missing: install requirements.lock")
+    package = Path(next(iter(spec.submodule_search_locations)))
+    return package / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
+
+
+def _s3_secret(s3: S3Settings) -> str:
+    if s3.access_key_id is None:
+        return f"create secret (type s3, provider credential_chain, region {_literal(s3.region)})"
+    fields = {"key_id": s3.access_key_id, "secret": s3.secret_access_key or "", "region": s3.region}
+    if s3.endpoint_url:
+        scheme, _, host = s3.endpoint_url.partition("://")
+        fields |= {"endpoint": host, "url_style": "path", "use_ssl": str(scheme == "https").lower()}
+    return "create secret (type s3, " + ", ".join(f"{k} {_literal(v)}" for k, v in fields.items()) + ")"
+
+
+def _apply(connection: duckdb.DuckDBPyConnection, change: Change) -> bool:
+    """Make one change inside the open transaction; whether the table's content is now another."""
+    if isinstance(change, CreateAs):
+        return _create_as(connection, change)
+    if isinstance(change, Append):
+        return _append(connection, change)
+    return _replace(connection, change)
+
+
+def _replace(connection: duckdb.DuckDBPyConnection, change: Replace) -> bool:
+    where = change.where or "true"
+    columns = ", ".join(f"cast({c} as {kind}) as {c}" for c, kind in _columns(connection, change.table))
+    connection.register("new_rows", change.rows)
+    try:
+        if _equal(connection, f"select {columns} from new_rows", f"select * from {change.table} where {where}"):
+            return False
+        connection.execute(f"delete from {change.table} where {where}")
+        connection.execute(f"insert into {change.table} by name select * from new_rows")
+        return True
+    finally:
+        connection.unregister("new_rows")
+
+
+def _append(connection: duckdb.DuckDBPyConnection, change: Append) -> bool:
+    same = " and ".join(f"new_rows.{c} is not distinct from held.{c}" for c in change.key)
+    connection.register("new_rows", change.rows)
+    try:
+        count = connection.execute(
+            f"insert into {change.table} by name select * from new_rows "
+            f"where not exists (select 1 from {change.table} as held where {same})"
+        ).fetchone()
+        return bool(count and count[0])
+    finally:
+        connection.unregister("new_rows")
+
+
+def _create_as(connection: duckdb.DuckDBPyConnection, change: CreateAs) -> bool:
+    schema, _, name = change.table.partition(".")
+    found = connection.execute(
+        "select 1 from information_schema.tables where table_catalog = 'lake' and table_schema = ? and table_name = ?",
+        [schema, name],
+    ).fetchone()
+    if found:
+        described = connection.execute(f"describe {change.select}").fetchall()
+        if [row[:2] for row in described] == _columns(connection, change.table) and _equal(
+            connection, change.select, f"select * from {change.table}"
+        ):
+            return False
+    connection.execute(f"create or replace table {change.table} as {change.select}")
+    return True
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:
+    return [row[:2] for row in connection.execute(f"describe select * from {table}").fetchall()]
+
+
+def _equal(connection: duckdb.DuckDBPyConnection, new: str, old: str) -> bool:
+    """Whether two SELECTs give the same rows, as bags."""
+    differing = connection.execute(
+        f"with new as ({new}), old as ({old}) "
+        "select exists(from (from new except all from old)) or exists(from (from old except all from new))"
+    ).fetchone()
+    return differing is not None and not differing[0]
+
+
+def _record(connection: duckdb.DuckDBPyConnection, write: Write, changed: bool) -> None:
+    identity = uuid.uuid4().hex
+    connection.execute(
+        "insert into lineage.materializations values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, cast(? as map(varchar, bigint)), ?)",
+        [
+            identity, write.asset, write.partition, write.run_id, datetime.now(UTC), write.read_snapshot_id, changed,
+            write.code_version, write.config_hash, write.num_in, write.num_out, dict(write.drops), write.seconds,
+        ],
+    )  # fmt: skip
+    for name, partition in write.inputs:
+        connection.execute(
+            "insert into lineage.inputs values (?, ?, ?, ?)", [identity, name, partition, write.read_snapshot_id]
+        )
+    connection.execute(
+        "call lake.set_commit_message(?, ?, extra_info => ?)",
+        [
+            write.run_id,
+            f"{write.asset} {write.partition or ''}".strip(),
+            json.dumps({"materialization_id": identity, "code_version": write.code_version}),
+        ],
+    )
+
+
+def _rollback(connection: duckdb.DuckDBPyConnection) -> None:
+    try:
+        connection.execute("rollback")
+    except duckdb.TransactionException:
+        pass  # a failed commit has already ended the transaction
+
+
+def _identifier(name: str) -> str:
+    if not name.isidentifier():
+        raise ValueError(f"parameter name {name!r} must be letters, digits and underscores")
+    return name
+
+
+def _literal(value: float | int | str) -> str:
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)

@@ -1,0 +1,54 @@
+"""What a stage hands back to be stored: the shape that every slice's batch function returns."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from internvid_assets.lake.catalog import Change, Lake, Replace
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """One refused item: data, not an exception."""
+
+    item_id: str
+    reason: str
+    detail: str
+    source_uri: str | None = None
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """Changes to store and the counts to report. `drops` counts the quarantined and filtered rows by reason."""
+
+    changes: Sequence[Change]
+    num_in: int
+    num_out: int
+    drops: Mapping[str, int] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def quarantine_change(lake: Lake, batch: str, stage: str, items: Sequence[Quarantined]) -> Replace:
+    """The quarantine rows of one stage of one batch, replaced whole."""
+    rows = [
+        {"batch": batch, "stage": stage, "item_id": i.item_id, "source_uri": i.source_uri, "reason": i.reason,
+         "detail": i.detail}
+        for i in items
+    ]  # fmt: skip
+    return Replace("videos.quarantine", lake.to_arrow("videos.quarantine", rows), f"batch = '{batch}' and stage = '{stage}'")
+
+
+def count_reasons(items: Sequence[Quarantined]) -> dict[str, int]:
+    """How many items each reason refused."""
+    return dict(Counter(item.reason for item in items))
+
+
+def short_hash(*parts: Any) -> str:
+    """First 12 hex digits of the SHA-256 of the parts as canonical JSON: versions and configuration hashes."""
+    text = json.dumps(parts, sort_keys=True, default=str, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,227 @@
+-- Every table of the lake that Python writes. The SQL models of `dbt_like_sql/` make the rest.
+-- Rows hold no wall-clock times: when something was written is lineage, so a re-run changes no content.
+-- Spans are half-open, [start, end). Text and score tables are append-only, keyed by version.
+
+-- A source that was assigned to a batch, with the metadata that came with it.
+create table if not exists videos.sources (
+    batch varchar,               -- partition key, batch_000000 and so on
+    source_uri varchar,          -- absolute path, s3:// or http(s):// address
+    youtube_id varchar,          -- when the manifest or the address gave one
+    title varchar,
+    description varchar,
+    tags varchar[],
+    query varchar,               -- the search words that found it
+    language varchar,            -- ISO 639-1
+    license varchar,             -- SPDX id or the platform's words
+    caption varchar              -- text that came with the source (alt text), read by the sidecar captioner
+);
+
+-- A video whose bytes we hold.
+create table if not exists videos.raw_videos (
+    batch varchar,
+    video_id varchar,            -- YouTube id, else the first 16 hex digits of content_sha256
+    content_sha256 varchar,
+    source_uri varchar,
+    media_key varchar,           -- object in the media store
+    num_bytes bigint,
+    container varchar,
+    video_codec varchar,
+    pixel_format varchar,
+    width integer,               -- as displayed, rotation applied
+    height integer,
+    rotation integer,            -- degrees clockwise, 0 90 180 270
+    average_fps double,
+    duration_seconds double,
+    has_audio boolean,
+    has_subtitles boolean,
+    perceptual_hashes ubigint[], -- 64-bit hashes of evenly spaced frames, for near duplicates
+    title varchar,
+    description varchar,
+    tags varchar[],
+    query varchar,
+    language varchar,
+    license varchar,
+    caption varchar
+);
+
+-- Something that a stage refused, with the reason.
+create table if not exists videos.quarantine (
+    batch varchar,
+    stage varchar,               -- videos, clips, captions, scores
+    item_id varchar,             -- source_uri, video_id or clip_id
+    source_uri varchar,
+    reason varchar,              -- a code, see docs/concepts.md
+    detail varchar
+);
+
+-- A half-open span of one video.
+create table if not exists clips.clips (
+    batch varchar,
+    clip_id varchar,             -- {video_id}_{start_ms:08d}_{end_ms:08d}
+    video_id varchar,
+    clip_index integer,          -- position in the video, from 0
+    start_frame bigint,
+    end_frame bigint,
+    start_seconds double,        -- from the first displayed frame of the video
+    end_seconds double,
+    start_pts bigint,            -- exact, in the stream's time base
+    end_pts bigint,
+    time_base_numerator bigint,
+    time_base_denominator bigint,
+    brightness double,           -- mean luma, 0..1
+    black_share double,          -- share of frames that are nearly black
+    border_share double,         -- share of the picture taken by constant black borders
+    motion_mean double,          -- mean absolute luma difference of neighbouring frames, 0..1
+    motion_peak double,          -- 95th percentile of the same
+    still_share double,          -- share of neighbouring frames that are equal within noise
+    num_static_runs integer,     -- runs of at least a second without change (slideshow pages)
+    cut_score_end double,        -- detector score of the cut that ends the clip; null at the end of the video
+    perceptual_hash ubigint,     -- of the middle frame
+    frame_pack_key varchar       -- object that holds the small frames
+);
+
+-- One text of one clip from its middle frame by one captioner version.
+create table if not exists captions.coarse_captions (
+    batch varchar,
+    clip_id varchar,
+    captioner varchar,
+    captioner_version varchar,
+    text varchar,
+    labels varchar[],            -- what the captioner saw, best first; empty when it does not say
+    label_scores double[]
+);
+
+-- One row of per-second texts of one clip by one captioner version.
+create table if not exists captions.fine_captions (
+    batch varchar,
+    clip_id varchar,
+    captioner varchar,
+    captioner_version varchar,
+    frame_seconds double[],      -- from the start of the clip
+    frame_texts varchar[],       -- one text a frame
+    motion_text varchar,         -- what moved and how over the clip; empty when nothing was measured
+    motion_label varchar         -- the same as a class name
+);
+
+-- The words spoken or subtitled in one clip, by one transcriber version.
+create table if not exists captions.transcripts (
+    batch varchar,
+    clip_id varchar,
+    captioner varchar,           -- transcriber name: subtitles, whisper or none
+    captioner_version varchar,
+    text varchar,                -- empty: nothing was said
+    language varchar
+);
+
+-- One caption of one clip by one captioner version.
+create table if not exists captions.captions (
+    batch varchar,
+    clip_id varchar,
+    captioner varchar,
+    captioner_version varchar,
+    text varchar,
+    num_words integer
+);
+
+-- One number of one clip, or of one clip and caption, by one scorer version.
+create table if not exists scores.clip_scores (
+    batch varchar,
+    clip_id varchar,
+    captioner varchar,           -- null: the score does not look at a caption
+    captioner_version varchar,
+    scorer varchar,              -- similarity, aesthetic, overlay_text
+    scorer_backend varchar,      -- embedded, hf
+    scorer_version varchar,
+    value double
+);
+
+-- A published state of a subset.
+create table if not exists release.dataset_release (
+    release_id varchar,          -- {subset}-{first 12 hex of the manifest's SHA-256}
+    subset varchar,
+    snapshot_id bigint,          -- lake snapshot that was read
+    num_pairs bigint,
+    num_videos bigint,
+    total_seconds double,
+    manifest_key varchar,
+    manifest_sha256 varchar
+);
+
+-- A row of a release, so that lineage and takedown find it after the snapshot is gone.
+create table if not exists release.released_pairs (
+    release_id varchar,
+    clip_id varchar,
+    video_id varchar,
+    captioner varchar,
+    captioner_version varchar
+);
+
+-- A WebDataset shard.
+create table if not exists release.training_shards (
+    shards_id varchar,           -- first 16 hex of the manifest's SHA-256
+    subset varchar,
+    snapshot_id bigint,
+    shard_key varchar,
+    sha256 varchar,
+    num_samples bigint,
+    num_bytes bigint
+);
+
+-- Which clip lies in which shard.
+create table if not exists release.shard_samples (
+    shards_id varchar,
+    shard_key varchar,
+    clip_id varchar,
+    video_id varchar
+);
+
+-- A trained model.
+create table if not exists viclip.viclip_checkpoint (
+    checkpoint_id varchar,       -- {recipe}-{first 12 hex of the weights' SHA-256}
+    recipe varchar,
+    seed bigint,
+    shards_id varchar,
+    checkpoint_key varchar,      -- folder in the media store
+    weights_sha256 varchar,
+    num_steps bigint,
+    num_samples_seen bigint,
+    final_loss double,
+    git_commit varchar
+);
+
+-- One metric of one checkpoint on one benchmark.
+create table if not exists viclip.viclip_evaluation (
+    checkpoint_id varchar,
+    model varchar,               -- viclip, single_frame, chance
+    benchmark varchar,
+    metric varchar,
+    value double,
+    low double,                  -- 95 % confidence interval
+    high double,
+    num_items bigint
+);
+
+-- A write: who, what, from which code and configuration.
+create table if not exists lineage.materializations (
+    materialization_id varchar,
+    asset varchar,               -- schema.table
+    partition_key varchar,       -- null: not partitioned
+    run_id varchar,
+    written_at timestamptz,
+    read_snapshot_id bigint,     -- the snapshot that this write's reads saw
+    changed boolean,             -- false: a re-run found the same content
+    code_version varchar,
+    config_hash varchar,
+    num_in bigint,
+    num_out bigint,
+    drops map(varchar, bigint),  -- rows refused, by reason
+    seconds double
+);
+
+-- What a write read.
+create table if not exists lineage.inputs (
+    materialization_id varchar,
+    input varchar,               -- schema.table, or an object key
+    input_partition varchar,
+    snapshot_id bigint
+);

@@ -1,0 +1,175 @@
+"""One settings object decides where things live and which backends run.
+
+Values come, first wins, from arguments, environment variables (`INTERNVID_HOME`, `INTERNVID_LAKE__CATALOG`, …), the file
+`internvid.toml` in the working directory (or `INTERNVID_CONFIG`), the one in the home, and the defaults below. The defaults are the embedded
+mode: everything under one folder, no server, no network.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class S3Settings(_Section):
+    """How to reach an S3-compatible server; unset fields fall back to boto3's own configuration chain."""
+
+    endpoint_url: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    region: str = "us-east-1"
+
+
+class LakeSettings(_Section):
+    """Where the tables live."""
+
+    catalog: str | None = None
+    """None: a SQLite catalog under home. Else a libpq string, `postgres:dbname=… host=…`."""
+    data_path: str | None = None
+    """None: a folder under home. Else a folder or `s3://bucket/prefix`."""
+    max_retries: int = Field(default=60, ge=0)
+    """How often a commit that met another writer is tried again."""
+
+
+class GateSettings(_Section):
+    """Which videos are accepted. The paper's values are in the comments (P§3.1)."""
+
+    min_seconds: float = Field(default=2.0, ge=0)  # paper: 10
+    max_seconds: float = Field(default=4 * 3600.0, gt=0)  # paper: 1800
+    min_lines: int = Field(default=120, ge=1)  # paper: 360
+    max_pixels: int = Field(default=8192 * 8192, ge=1)
+    allowed_licenses: tuple[str, ...] = ()
+    """Empty: any licence, unknown included."""
+    near_duplicate_bits: int = Field(default=6, ge=0, le=64)
+    """Two videos are near duplicates when their frame hashes differ by at most so many of 64 bits on average."""
+
+
+class ClipSettings(_Section):
+    """How shots are cut and sampled; the detector and its threshold are the paper's (P§3.1)."""
+
+    threshold: float = Field(default=27.0, gt=0)
+    min_clip_seconds: float = Field(default=0.6, ge=0)
+    max_clip_seconds: float | None = None
+    short_side: int = Field(default=224, ge=32)
+    seconds_limit: float = Field(default=1800.0, gt=0)
+    """A video whose scan takes longer is quarantined as `timeout`."""
+    memory_limit_mib: int = Field(default=4096, ge=256)
+
+
+class CaptionSettings(_Section):
+    """Which captioner writes, and how."""
+
+    backend: str = "embedded"
+    options: dict[str, str] = Field(default_factory=dict)
+    recaption_budget: int = Field(default=1000, ge=1)
+    recaption_minutes: float = Field(default=60.0, gt=0)
+
+
+class ScoreSettings(_Section):
+    """Which backend computes each score."""
+
+    similarity: str = "embedded"
+    aesthetic: str = "embedded"
+    overlay_text: str = "embedded"
+
+
+class SubsetSettings(_Section):
+    """Parameters of the SQL models, by name; the files give the defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    parameters: dict[str, float | int | str] = Field(default_factory=dict)
+
+
+class ReleaseSettings(_Section):
+    """What is published and what is trained on."""
+
+    release_subset: str = "internvid_10m_flt"
+    training_subset: str = "internvid_10m_flt"
+    title: str = "InternVid"
+    license: str = "unknown"
+    shard_size: int = Field(default=256, ge=1)
+    shard_frames: int = Field(default=16, ge=1)
+    shard_short_side: int = Field(default=224, ge=16)
+
+
+class ViclipSettings(_Section):
+    """Which recipe trains, with how many processes, and on what it is evaluated."""
+
+    recipe: str = "demo_cpu"
+    control_recipe: str | None = None
+    """A second recipe trained on the same shards for comparison, e.g. the single-frame control."""
+    num_processes: int = Field(default=2, ge=1)
+    seed: int = 0
+    launcher: Literal["local"] = "local"
+    benchmarks: dict[str, str] = Field(default_factory=dict)
+    """Benchmark name to annotation file."""
+    templates: str = "paper"
+    overrides: dict[str, str] = Field(default_factory=dict)
+    """`--set` overrides of the recipe."""
+
+
+class Settings(BaseSettings):
+    """Everything that differs between a laptop and a cluster."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INTERNVID_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    home: Path = Path(".internvid")
+    media_root: str | None = None
+    """None: a folder under home. Else a folder or `s3://bucket/prefix`."""
+    sources: tuple[str, ...] = ()
+    """Folders or files that the sensor watches."""
+    batch_size: int = Field(default=64, ge=1)
+    workers: int = Field(default=2, ge=1)
+    """Processes that decode at once."""
+    s3: S3Settings = S3Settings()
+    lake: LakeSettings = LakeSettings()
+    gate: GateSettings = GateSettings()
+    clips: ClipSettings = ClipSettings()
+    captions: CaptionSettings = CaptionSettings()
+    scores: ScoreSettings = ScoreSettings()
+    subsets: SubsetSettings = SubsetSettings()
+    release: ReleaseSettings = ReleaseSettings()
+    viclip: ViclipSettings = ViclipSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        home = Path(init_settings().get("home") or env_settings().get("home") or ".internvid")
+        here = TomlConfigSettingsSource(settings_cls, os.environ.get("INTERNVID_CONFIG", "internvid.toml"))
+        return init_settings, env_settings, here, TomlConfigSettingsSource(settings_cls, home / "internvid.toml")
+
+    @property
+    def catalog_uri(self) -> str:
+        """DuckLake's address of the catalog."""
+        return self.lake.catalog or f"sqlite:{self.home.resolve() / 'lake' / 'catalog.sqlite'}"
+
+    @property
+    def data_path(self) -> str:
+        """Folder or S3 prefix of the Parquet files, with a trailing slash."""
+        return (self.lake.data_path or str(self.home.resolve() / "lake" / "data")).rstrip("/") + "/"
+
+    @property
+    def media_uri(self) -> str:
+        """Folder or S3 prefix of videos, frame packs, shards and checkpoints."""
+        return (self.media_root or str(self.home.resolve() / "media")).rstrip("/")
+
+    @property
+    def cache_folder(self) -> Path:
+        """Scratch space that may be deleted at any time."""
+        return self.home.resolve() / "cache"

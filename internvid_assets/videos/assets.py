@@ -1,0 +1,27 @@
+"""Videos: sources become bytes that we hold (P§3.1)."""
+
+import dagster as dg
+
+from internvid_assets.lake import Lake
+from internvid_assets.lake.assets import StageRun, lake_asset
+from internvid_assets.lake.stage import short_hash
+from internvid_assets.progress import bar
+from internvid_assets.settings import Settings
+from internvid_assets.store import ObjectStore
+from internvid_assets.videos.ingest import CODE_VERSION, ingest_batch
+
+
+@lake_asset("videos.raw_videos", kinds={"python", "ffmpeg"}, code_version=CODE_VERSION)
+def raw_videos(
+    context: dg.AssetExecutionContext,
+    lake: dg.ResourceParam[Lake],
+    store: dg.ResourceParam[ObjectStore],
+    settings: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult:
+    """One row is a video whose bytes we hold, accepted by the gate; everything refused is a quarantine row."""
+    stage = StageRun(context, lake)
+    result = ingest_batch(lake, store, settings.gate, stage.batch, bar)
+    return stage.finish(result, short_hash(settings.gate.model_dump()))
+
+
+assets = [raw_videos]

@@ -132,6 +132,15 @@ class Lake:
         """The result of one SELECT as a list of dictionaries."""
         return self.query(sql, parameters).to_pylist()
 
+    def joined(self, sql: str, given: pa.Table) -> list[dict[str, Any]]:
+        """The result of one SELECT that may read the Arrow table as `given`, as a list of dictionaries."""
+        with self._lock:
+            self.connection.register("given", given)
+            try:
+                return self.rows(sql)
+            finally:
+                self.connection.unregister("given")
+
     def value(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
         """The first column of the first row."""
         return self.query(sql, parameters).column(0)[0].as_py()

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-STILL_MOTION = 0.0022
-"""Neighbouring frames that differ by less (mean absolute luma, 0..1) are equal within coding noise."""
+STILL_MOTION = 1 / 255
+"""Neighbouring frames whose most different block (of 16 x 12) differs by less are equal within noise: a small object
+that moves before a resting camera is motion, though the mean over the picture hardly sees it."""
 BLACK_LUMA = 24 / 255  # 16 is black in limited range
 """A frame whose mean luma is below is black; a line whose every pixel stays below is border."""
-STATIC_RUN_SECONDS = 1.0
+STATIC_RUN_SECONDS = 0.8
 
 
 @dataclass
@@ -21,6 +22,8 @@ class ClipStatistics:
     brightness: list[float] = field(default_factory=list)
     motion: list[float] = field(default_factory=list)
     """Per frame, against the frame before it; the clip's first frame has none."""
+    block_motion: list[float] = field(default_factory=list)
+    """The same for the most different block."""
     motion_seconds: list[float] = field(default_factory=list)
     row_max: np.ndarray | None = None
     column_max: np.ndarray | None = None
@@ -29,7 +32,9 @@ class ClipStatistics:
         """Take the next frame: luma uint8 [H, W], its neighbour before it (None at a clip's start), its duration."""
         self.brightness.append(float(luma.mean()) / 255)
         if previous is not None:
-            self.motion.append(float(cv2.absdiff(luma, previous).mean()) / 255)
+            difference = cv2.absdiff(luma, previous)
+            self.motion.append(float(difference.mean()) / 255)
+            self.block_motion.append(float(cv2.resize(difference, (16, 12), interpolation=cv2.INTER_AREA).max()) / 255)
             self.motion_seconds.append(seconds)
         self._join_border(luma.max(axis=1), luma.max(axis=0))
 
@@ -37,6 +42,7 @@ class ClipStatistics:
         """Append the statistics of the span that follows."""
         self.brightness += later.brightness
         self.motion += later.motion
+        self.block_motion += later.block_motion
         self.motion_seconds += later.motion_seconds
         if later.row_max is not None and later.column_max is not None:
             self._join_border(later.row_max, later.column_max)
@@ -48,7 +54,7 @@ class ClipStatistics:
     def summary(self) -> dict[str, float | int]:
         """The statistic columns of one clip; all in 0..1 but the count of static runs."""
         motion = np.array(self.motion or [0.0])
-        still = motion < STILL_MOTION
+        still = np.array(self.block_motion or [0.0]) < STILL_MOTION
         return {
             "brightness": float(np.mean(self.brightness)),
             "black_share": float(np.mean(np.array(self.brightness) < BLACK_LUMA)),

@@ -74,7 +74,7 @@ create table if not exists clips.clips (
     motion_mean double,          -- mean absolute luma difference of neighbouring frames, 0..1
     motion_peak double,          -- 95th percentile of the same
     still_share double,          -- share of neighbouring frames that are equal within noise
-    num_static_runs integer,     -- runs of at least a second without change (slideshow pages)
+    num_static_runs integer,     -- runs of at least 0.8 s without change (slideshow pages)
     cut_score_end double,        -- detector score of the cut that ends the clip; null at the end of the video
     perceptual_hash ubigint,     -- of the middle frame
     frame_pack_key varchar       -- object that holds the small frames

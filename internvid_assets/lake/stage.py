@@ -13,8 +13,16 @@ from internvid_assets.lake.catalog import Change, Lake, Replace
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """Why one item gives no result: a reason code and a sentence. Data, not an exception."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class Quarantined:
-    """One refused item: data, not an exception."""
+    """One refused item, as it is stored."""
 
     item_id: str
     reason: str

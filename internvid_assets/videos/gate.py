@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from internvid_assets.lake.stage import Refusal
 from internvid_assets.settings import GateSettings
-from internvid_assets.videos.probe import Refusal, VideoFacts
+from internvid_assets.videos.probe import VideoFacts
 
 
 def refusal(facts: VideoFacts, license_name: str | None, gate: GateSettings) -> Refusal | None:

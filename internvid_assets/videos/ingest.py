@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from internvid_assets.lake import Lake, Replace
-from internvid_assets.lake.stage import Quarantined, StageResult, count_reasons, quarantine_change
+from internvid_assets.lake.stage import Quarantined, Refusal, StageResult, count_reasons, quarantine_change
 from internvid_assets.settings import GateSettings
 from internvid_assets.store import ObjectStore, file_sha256
 from internvid_assets.videos.gate import refusal
-from internvid_assets.videos.probe import Refusal, probe
+from internvid_assets.videos.probe import probe
 
 CODE_VERSION = "1"
 _CARRIED = ("title", "description", "tags", "query", "language", "license", "caption")

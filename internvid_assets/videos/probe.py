@@ -8,13 +8,10 @@ from pathlib import Path
 import av
 from av.error import FFmpegError
 
+from internvid_assets.lake.stage import Refusal
 
-@dataclass(frozen=True)
-class Refusal:
-    """Why a file is no usable video: a reason code and a sentence."""
-
-    reason: str
-    detail: str
+_CONTAINER_MARKS = (b"ftyp", b"moov", b"mdat", b"\x1aE\xdf\xa3", b"RIFF", b"FLV", b"\x00\x00\x01\xba", b"OggS", b"0&\xb2u")
+"""MP4/MOV, Matroska/WebM, AVI, FLV, MPEG, Ogg, ASF: what the first bytes of a video file hold."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class VideoFacts:
 def probe(path: Path) -> VideoFacts | Refusal:
     """The facts of a video file, or the reason why there are none.
 
-    Reasons: `empty_file`, `unreadable` (no container FFmpeg knows, or a broken one), `no_video_stream`,
+    Reasons: `empty_file`, `not_a_video` (no container's mark), `unreadable` (a broken one), `no_video_stream`,
     `unknown_codec`, `no_dimensions`, `no_frames` (nothing decodes).
     """
     if path.stat().st_size == 0:
@@ -45,7 +42,10 @@ def probe(path: Path) -> VideoFacts | Refusal:
         with av.open(str(path), metadata_errors="ignore") as container:
             return _facts(container)
     except FFmpegError as error:
-        return Refusal("unreadable", f"FFmpeg cannot read it: {error.strerror or error}")
+        with path.open("rb") as file:
+            head = file.read(16)
+        known = any(mark in head for mark in _CONTAINER_MARKS)
+        return Refusal("unreadable" if known else "not_a_video", f"FFmpeg cannot read it: {error.strerror or error}")
 
 
 def _facts(container: av.container.InputContainer) -> VideoFacts | Refusal:

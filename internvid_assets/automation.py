@@ -17,24 +17,17 @@ from internvid_assets.settings import Settings
 from internvid_assets.videos.sources import SourceError, discover, open_batches
 
 BATCHED = ("videos", "clips", "captions", "scores")
-MODELS = ("staging", "intermediate", "subsets")
+BATCHED_TABLES = (
+    "videos.raw_videos", "clips.clips", "captions.coarse_captions", "captions.fine_captions", "captions.transcripts",
+    "captions.captions", "scores.clip_scores",
+)  # fmt: skip
+"""In the order data flows."""
 
 build_dataset = dg.define_asset_job(
     "build_dataset",
-    selection=AssetSelection.groups(*BATCHED, "subsets"),
-    partitions_def=BATCHES,
-    description="One batch of sources to clips, captions, scores and the subsets. Choose a batch, "
+    selection=AssetSelection.groups(*BATCHED),
+    description="One batch of sources to clips, captions and scores. Choose a batch, "
     "or let `internvid run` do all of them.",
-)
-release_dataset = dg.define_asset_job(
-    "release_dataset",
-    selection=AssetSelection.groups("subsets") | AssetSelection.assets(["release", "dataset_release"]),
-    description="The SQL models and the release of the configured subset.",
-)
-train_viclip = dg.define_asset_job(
-    "train_viclip",
-    selection=AssetSelection.assets(["release", "training_shards"]) | AssetSelection.groups("viclip"),
-    description="Training shards, a ViCLIP checkpoint and its evaluation.",
 )
 
 
@@ -67,11 +60,17 @@ class RunOutcome:
 
 
 def run_batches(settings: Settings, batches: Sequence[str], assets: Sequence[str]) -> list[RunOutcome]:
-    """Run the batched assets of every batch, `settings.workers` batches at a time, each in a process of its own."""
+    """Run the batched assets of every batch, `settings.workers` batches at a time, each in a process of its own.
+
+    Ingest goes first, one batch after the other: of two copies of one video, the first keeps it and the second must see it.
+    """
     instance().add_dynamic_partitions("batch", list(batches))
     if len(batches) == 1 or settings.workers == 1:
         return [run_job("build_dataset", assets, batch) for batch in bar(list(batches), "batches")]
-    outcomes = []
+    outcomes = [run_job("build_dataset", assets[:1], batch) for batch in bar(list(batches), "ingest")]
+    if len(assets) == 1 or any(outcome.error for outcome in outcomes):
+        return outcomes
+    assets = assets[1:]
     pool = ProcessPoolExecutor(min(settings.workers, len(batches)), get_context("spawn"), initializer=_one_worker)
     with pool:
         futures = [pool.submit(partial(run_job, "build_dataset", assets), batch) for batch in batches]
@@ -110,8 +109,12 @@ def _first_error(result: dg.ExecuteInProcessResult) -> str:
             while error is not None and error.cause is not None:
                 error = error.cause
             return f"{event.step_key}: {error.message.strip() if error else 'failed'}"
-    failed = [e.asset_check_evaluation_data for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"]
-    return "; ".join(f"check {c.check_name} of {c.asset_key.path[-1]} failed" for c in failed if not c.passed) or "failed"
+    failed = [
+        e.asset_check_evaluation_data for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"
+    ]
+    return (
+        "; ".join(f"check {c.check_name} of {c.asset_key.path[-1]} failed" for c in failed if not c.passed) or "failed"
+    )
 
 
 def instance() -> dg.DagsterInstance:
@@ -119,6 +122,6 @@ def instance() -> dg.DagsterInstance:
     return dg.DagsterInstance.get()
 
 
-jobs = [build_dataset, release_dataset, train_viclip]
+jobs = [build_dataset]
 sensors = [new_sources]
 schedules: list[dg.ScheduleDefinition] = []

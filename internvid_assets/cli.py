@@ -13,16 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
+from internvid_assets.errors import RunFailed, UsageError
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 Home = Annotated[Path | None, typer.Option(help="Where everything lives (INTERNVID_HOME; default ./.internvid).")]
-
-
-class UsageError(Exception):
-    """The command was used wrongly: one line, exit code 2."""
-
-
-class RunFailed(Exception):
-    """Something failed while running: one line, exit code 1."""
 
 
 @app.command()

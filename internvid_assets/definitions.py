@@ -1,19 +1,24 @@
 """The one assembly point: every slice, in the order data flows."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from internvid_assets import automation
+from internvid_assets.captions import assets as captions
+from internvid_assets.captions import checks as captions_checks
+from internvid_assets.clips import assets as clips
+from internvid_assets.clips import checks as clips_checks
 from internvid_assets.lake import Lake
+from internvid_assets.scores import assets as scores
+from internvid_assets.scores import checks as scores_checks
 from internvid_assets.settings import Settings
 from internvid_assets.store import open_store
-from internvid_assets.videos import assets as videos, checks as videos_checks
+from internvid_assets.videos import assets as videos
+from internvid_assets.videos import checks as videos_checks
 
 settings = Settings()
 
-SLICES = [videos]
-CHECKS = [videos_checks]
+SLICES = [videos, clips, captions, scores]
+CHECKS = [videos_checks, clips_checks, captions_checks, scores_checks]
 
 defs = dg.Definitions(
     assets=[asset for part in SLICES for asset in part.assets],

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from internvid_assets.cli import RunFailed, UsageError
+from internvid_assets.captions.base import load_captioner
+from internvid_assets.errors import RunFailed, UsageError
 from internvid_assets.lake import Lake
 from internvid_assets.settings import Settings
 from internvid_assets.status import print_status
@@ -17,29 +18,28 @@ def run_path(settings: Settings, sources: Sequence[str], until: str | None) -> N
 
     Raises: UsageError for wrong sources, asset or captioner; RunFailed when a run failed.
     """
-    _check_backends(settings)
     logging.getLogger("dagster").setLevel(logging.ERROR)
     from internvid_assets import automation
 
-    wanted = _path_until(automation.asset_path(), until)
+    wanted = _until(automation.BATCHED_TABLES, until)
     try:
+        load_captioner(settings.captions.backend, settings.captions.options)
         found = discover(sources)
-    except SourceError as error:
+    except (SourceError, ValueError) as error:
         raise UsageError(str(error)) from error
     lake = Lake(settings)
     batches = open_batches(lake, found, settings.batch_size)
     lake.close()
-    _raise_failures(automation.run_batches(settings, batches, wanted["build_dataset"]))
-    for job in ("subsets", "release_dataset", "train_viclip"):
-        if names := wanted.get(job):
-            _raise_failures([automation.run_job("build_dataset" if job == "subsets" else job, names)])
+    failed = [f"{o.name}: {o.error}" for o in automation.run_batches(settings, batches, wanted) if o.error is not None]
     print_status(lake, settings)
+    if failed:
+        raise RunFailed("; ".join(failed))
 
 
-def _check_backends(settings: Settings) -> None:
-    from internvid_assets.captions.base import captioner_names
-
-    if settings.captions.backend not in captioner_names():
-        raise UsageError(
-            f"captioner {settings.captions.backend!r} does not exist: choose one of {', '.join(captioner_names())}"
-        )
+def _until(tables: Sequence[str], until: str | None) -> list[str]:
+    names = [table.partition(".")[2] for table in tables]
+    if until is None:
+        return list(tables)
+    if until.rpartition(".")[2] not in names:
+        raise UsageError(f"asset {until!r} does not exist: --until takes one of {', '.join(names)}")
+    return list(tables[: names.index(until.rpartition(".")[2]) + 1])

@@ -119,9 +119,7 @@ class ViclipSettings(_Section):
 class Settings(BaseSettings):
     """Everything that differs between a laptop and a cluster."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="INTERNVID_", env_nested_delimiter="__", extra="forbid", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="INTERNVID_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
     home: Path = Path(".internvid")
     media_root: str | None = None

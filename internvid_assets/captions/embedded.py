@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from internvid_assets.captions import motion
-from internvid_assets.captions.base import CoarseCaption, ClipInput, FineCaption, FramePolicy, MergeInput
+from internvid_assets.captions.base import ClipInput, CoarseCaption, FineCaption, FramePolicy, MergeInput
 from internvid_assets.captions.motion import describe_motion, with_article
 from internvid_assets.captions.tagger import MODEL_ID, ImageTagger
 from internvid_assets.lake.stage import Refusal, short_hash
@@ -34,7 +34,9 @@ class EmbeddedCaptioner:
     def __init__(self, tagger: ImageTagger | None = None, policy: FramePolicy | None = None):
         self._given = tagger
         self.policy = policy or FramePolicy()
-        self.version = short_hash(CODE_VERSION, motion.CODE_VERSION, MODEL_ID, _SURE, _ALSO, self.policy.max_second_frames)
+        self.version = short_hash(
+            CODE_VERSION, motion.CODE_VERSION, MODEL_ID, _SURE, _ALSO, self.policy.max_second_frames
+        )
 
     @property
     def _tagger(self) -> ImageTagger:
@@ -85,7 +87,15 @@ def tone(rgb: np.ndarray) -> str:
     """Light and main colour of a picture: `a dark scene in mostly blue tones`."""
     hsv = cv2.cvtColor(cv2.resize(rgb, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2HSV).reshape(-1, 3)
     hue, saturation, value = hsv[:, 0].astype(int), hsv[:, 1] / 255, hsv[:, 2] / 255
-    light = "dark" if value.mean() < 0.33 else "bright" if value.mean() > 0.66 else "dimly lit" if value.mean() < 0.5 else "plain"
+    light = (
+        "dark"
+        if value.mean() < 0.33
+        else "bright"
+        if value.mean() > 0.66
+        else "dimly lit"
+        if value.mean() < 0.5
+        else "plain"
+    )
     if saturation.mean() < 0.15:
         return f"{with_article(light)} scene in grey tones"
     names = ("red", "orange", "yellow", "green", "green", "cyan", "cyan", "blue", "blue", "purple", "pink", "red")

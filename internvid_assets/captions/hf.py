@@ -56,9 +56,7 @@ class HfCaptioner:
         """A text of each frame at one a second."""
         chosen = [[clip.frames.seconds[i] for i in self.policy.seconds(clip.frames)] for clip in clips]
         texts = iter(self._describe(self._fine_model, [frame.rgb() for frames in chosen for frame in frames]))
-        return [
-            FineCaption(tuple(f.seconds for f in frames), tuple(next(texts) for _ in frames)) for frames in chosen
-        ]
+        return [FineCaption(tuple(f.seconds for f in frames), tuple(next(texts) for _ in frames)) for frames in chosen]
 
     def merge(self, clips: Sequence[MergeInput]) -> list[str | Refusal]:
         """One sentence from the coarse and the distinct fine texts; `empty_text` when the model says nothing."""

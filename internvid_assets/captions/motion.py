@@ -7,6 +7,7 @@ nothing else does.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,7 +69,9 @@ def describe_motion(frames_rgb: Sequence[np.ndarray]) -> Motion:
         raise ValueError("describe_motion needs at least one frame")
     frames = [_small(frame) for frame in frames_rgb]
     spread = np.max(frames, axis=0).astype(np.float32) - np.min(frames, axis=0)
-    active = cv2.morphologyEx((spread.max(axis=2) > _CHANGE).astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    active = cv2.morphologyEx(
+        (spread.max(axis=2) > _CHANGE).astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)
+    )
     share = float(active.mean())
     if len(frames) < 3 or share < 0.001:
         return Motion("still", None)
@@ -205,7 +208,7 @@ def _turn(frames: list[np.ndarray], track: list[_Blob], radius: float) -> float:
         views.append(polar - polar.mean(axis=0, keepdims=True))
     spectra = [np.fft.rfft(view, axis=0) for view in views]
     total = 0.0
-    for before, after in zip(spectra, spectra[1:], strict=False):
+    for before, after in itertools.pairwise(spectra):
         likeness = np.fft.irfft((after * before.conj()).sum(axis=1), n=180)
         near = np.concatenate([likeness[:26], np.full(129, -np.inf), likeness[-25:]])  # at most 50 degrees a step
         shift = int(np.argmax(near))
@@ -268,7 +271,7 @@ def _camera_label(frames: list[np.ndarray]) -> str:
     greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) for frame in frames]
     height, width = greys[0].shape
     window = cv2.createHanningWindow((width, height), cv2.CV_32F)
-    moves = [cv2.phaseCorrelate(a, b, window) for a, b in zip(greys, greys[1:], strict=False)]
+    moves = [cv2.phaseCorrelate(a, b, window) for a, b in itertools.pairwise(greys)]
     sure = [(dx, dy) for (dx, dy), response in moves if response > 0.1]
     if len(sure) >= len(moves) / 2:
         dx, dy = np.sum(sure, axis=0)
@@ -277,10 +280,8 @@ def _camera_label(frames: list[np.ndarray]) -> str:
             if abs(dx) >= abs(dy):
                 return "camera panning right" if dx < 0 else "camera panning left"
             return "camera panning down" if dy < 0 else "camera panning up"
-    polar = [
-        cv2.warpPolar(g, (width, height), (width / 2, height / 2), height / 2, cv2.WARP_POLAR_LOG) for g in greys
-    ]
-    scales = [cv2.phaseCorrelate(a, b, window) for a, b in zip(polar, polar[1:], strict=False)]
+    polar = [cv2.warpPolar(g, (width, height), (width / 2, height / 2), height / 2, cv2.WARP_POLAR_LOG) for g in greys]
+    scales = [cv2.phaseCorrelate(a, b, window) for a, b in itertools.pairwise(polar)]
     zoom = sum(dx for (dx, _), response in scales if response > 0.15)
     if abs(zoom) > 0.05 * width:
         return "camera zooming in" if zoom > 0 else "camera zooming out"

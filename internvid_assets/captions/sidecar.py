@@ -18,9 +18,7 @@ class SidecarCaptioner:
 
     def coarse(self, clips: Sequence[ClipInput]) -> list[CoarseCaption | Refusal]:
         """The source's text; `no_source_text` when it brought none."""
-        return [
-            CoarseCaption(text) if (text := _text(c.source_caption, c.title)) else _missing() for c in clips
-        ]
+        return [CoarseCaption(text) if (text := _text(c.source_caption, c.title)) else _missing() for c in clips]
 
     def fine(self, clips: Sequence[ClipInput]) -> list[FineCaption | Refusal]:
         """Nothing is known of single frames."""

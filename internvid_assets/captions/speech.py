@@ -26,7 +26,9 @@ class SpeechRecognizer:
         texts = [""] * len(spans)
         for index, samples in _span_audio(video, spans):
             if len(samples) >= RATE * _MIN_SPEECH_SECONDS and self._speech_seconds(samples) >= _MIN_SPEECH_SECONDS:
-                segments, _ = self._whisper.transcribe(samples, language="en", beam_size=1, condition_on_previous_text=False)
+                segments, _ = self._whisper.transcribe(
+                    samples, language="en", beam_size=1, condition_on_previous_text=False
+                )
                 texts[index] = " ".join(" ".join(segment.text.split()) for segment in segments)
         return texts
 

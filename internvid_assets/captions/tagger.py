@@ -105,7 +105,13 @@ def _export(path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            model, (images,), temporary, input_names=["images"], output_names=["logits"], dynamic_axes=axes, dynamo=False
+            model,
+            (images,),
+            temporary,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_axes=axes,
+            dynamo=False,
         )
     with torch.no_grad():
         wanted = model(images).numpy()

@@ -22,7 +22,9 @@ class TextEmbedder:
         tokenizer, model = self._model
         parts = []
         for start in range(0, len(texts), batch_size):
-            tokens = tokenizer(list(texts[start : start + batch_size]), padding=True, truncation=True, return_tensors="pt")
+            tokens = tokenizer(
+                list(texts[start : start + batch_size]), padding=True, truncation=True, return_tensors="pt"
+            )
             with torch.no_grad():
                 states_BLD = model(**tokens).last_hidden_state
             mask_BL1 = tokens["attention_mask"][..., None].float()

@@ -36,7 +36,9 @@ _CHUNK = 32
 
 def coarse_batch(lake: Lake, store: ObjectStore, captioner: Captioner, batch: str, progress: Progress) -> StageResult:
     """A text of the middle frame of every clip that lacks one by this captioner version."""
-    return _from_frames(lake, store, captioner, batch, "captions.coarse_captions", captioner.coarse, _coarse_row, progress)
+    return _from_frames(
+        lake, store, captioner, batch, "captions.coarse_captions", captioner.coarse, _coarse_row, progress
+    )
 
 
 def fine_batch(lake: Lake, store: ObjectStore, captioner: Captioner, batch: str, progress: Progress) -> StageResult:
@@ -130,7 +132,7 @@ def merge_batch(lake: Lake, captioner: Captioner, batch: str, progress: Progress
         "f.motion_label, coalesce(t.text, '') as transcript, v.caption, v.title, v.source_uri "
         "from captions.coarse_captions as c join captions.fine_captions as f using (clip_id, captioner, captioner_version) "
         "left join captions.transcripts as t on t.clip_id = c.clip_id and t.captioner_version = $transcriber "
-        "join clips.clips as k on k.clip_id = c.clip_id join videos.raw_videos as v on v.video_id = k.video_id "
+        "join clips.clips as k on k.clip_id = c.clip_id join videos.raw_videos as v on v.video_id = k.video_id and v.batch = k.batch "
         "where c.batch = $batch and c.captioner = $name and c.captioner_version = $version and not exists "
         "(select 1 from captions.captions as held where held.clip_id = c.clip_id and held.captioner = $name "
         "and held.captioner_version = $version) order by c.clip_id",

@@ -12,9 +12,7 @@ from internvid_assets.settings import Settings
 from internvid_assets.store import ObjectStore
 
 
-@lake_asset(
-    "clips.clips", kinds={"python", "ffmpeg", "opencv"}, code_version=CODE_VERSION, deps=("videos.raw_videos",)
-)
+@lake_asset("clips.clips", kinds={"python", "ffmpeg", "opencv"}, code_version=CODE_VERSION, deps=("videos.raw_videos",))
 def clips(
     context: dg.AssetExecutionContext,
     lake: dg.ResourceParam[Lake],
@@ -26,8 +24,10 @@ def clips(
     result = cut_batch(lake, store, settings.clips, settings.workers, stage.batch, bar)
     done = stage.finish(result, scan_version(settings.clips))
     sheet = FrameSource(lake, store).sheet(stage.batch)
-    return done if sheet is None else done._replace(
-        metadata={**(done.metadata or {}), "contact_sheet": markdown_image(sheet, "middle frames")}
+    return (
+        done
+        if sheet is None
+        else done._replace(metadata={**(done.metadata or {}), "contact_sheet": markdown_image(sheet, "middle frames")})
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from internvid_assets.clips.scan import CODE_VERSION, ScanOptions
-from internvid_assets.clips.workers import Scanned, ScanLimits, scan_videos
+from internvid_assets.clips.workers import ScanLimits, Scanned, scan_videos
 from internvid_assets.lake import Lake, Replace
 from internvid_assets.lake.stage import Quarantined, StageResult, count_reasons, quarantine_change, short_hash
 from internvid_assets.settings import ClipSettings

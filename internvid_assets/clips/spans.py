@@ -23,7 +23,7 @@ def clip_id(video_id: str, start_seconds: float, end_seconds: float) -> str:
 
 def parse_clip_id(identity: str) -> tuple[str, float, float]:
     """Video id, start and end seconds of a clip id. Raises: ValueError for anything else."""
-    video_id, start, end = (identity.rsplit("_", 2) + ["", ""])[:3]
+    video_id, start, end = ([*identity.rsplit("_", 2), "", ""])[:3]
     if not (video_id and start.isdigit() and end.isdigit()):
         raise ValueError(f"{identity!r} is no clip id: wanted VIDEO_STARTMS_ENDMS")
     return video_id, int(start) / 1000, int(end) / 1000

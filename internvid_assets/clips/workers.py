@@ -53,7 +53,9 @@ def scan_videos(
 def _scan_guarded(video_id: str, path: Path, options: ScanOptions, limits: ScanLimits, folder: Path) -> Scanned:
     """Run one scan in a process of its own and wait for it, for as long as the limit allows."""
     receiver, sender = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_scan_process, args=(sender, video_id, path, options, limits, folder), daemon=True)
+    process = _CONTEXT.Process(
+        target=_scan_process, args=(sender, video_id, path, options, limits, folder), daemon=True
+    )
     process.start()
     sender.close()
     try:

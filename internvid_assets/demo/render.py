@@ -1,6 +1,6 @@
 """Renders the demo corpus: real H.264 files with known cuts, motions, captions, duplicates and faults.
 
-    python -m internvid_assets.demo.render FOLDER [--scale 1.0] [--seed 0]
+python -m internvid_assets.demo.render FOLDER [--scale 1.0] [--seed 0]
 """
 
 from __future__ import annotations
@@ -86,11 +86,25 @@ def _films(folder: Path, rng: random.Random, count: int, shots_each: int) -> lis
         for place in range(shots_each):
             if not deck:
                 deck = rng.sample(combinations(False), len(combinations(False)))
-            kind = "slideshow" if (number, place) in _places(5, 11) else "still" if place == 8 and number % 4 == 1 else "motion"
+            kind = (
+                "slideshow"
+                if (number, place) in _places(5, 11)
+                else "still"
+                if place == 8 and number % 4 == 1
+                else "motion"
+            )
             subject, motion = deck.pop()
             fades.append(place > 0 and rng.random() < 0.03)
             shots.append(_shot(kind, subject, motion, rng, combinations(False)))
-        films.append(Film(folder / f"rendered_{number:03d}.mp4", rng.choice(_RATES), tuple(shots), tuple(fades), rng.getrandbits(31)))
+        films.append(
+            Film(
+                folder / f"rendered_{number:03d}.mp4",
+                rng.choice(_RATES),
+                tuple(shots),
+                tuple(fades),
+                rng.getrandbits(31),
+            )
+        )
     return films
 
 
@@ -120,7 +134,9 @@ def _render(film: Film) -> list[int]:
     """Write the film; the first frame of each shot but the first."""
     cuts: list[int] = []
     with av.open(str(film.path), "w") as container:
-        stream = container.add_stream("libx264", rate=film.rate, options={"preset": "ultrafast", "crf": "24", "threads": "1"})
+        stream = container.add_stream(
+            "libx264", rate=film.rate, options={"preset": "ultrafast", "crf": "24", "threads": "1"}
+        )
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         stream.time_base = Fraction(1, film.rate)
         for number, picture in enumerate(_pictures(film, cuts)):

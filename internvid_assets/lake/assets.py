@@ -34,7 +34,9 @@ def table_schema(table: str) -> dg.TableSchema:
     return dg.TableSchema(columns=columns)
 
 
-def lake_asset(table: str, *, kinds: set[str], code_version: str, deps: tuple[str, ...] = (), batched: bool = True, **more: Any) -> Any:
+def lake_asset(
+    table: str, *, kinds: set[str], code_version: str, deps: tuple[str, ...] = (), batched: bool = True, **more: Any
+) -> Any:
     """`dagster.asset` with what every table of the lake has in common; the group is the schema."""
     return dg.asset(
         key=table_key(table),
@@ -78,7 +80,7 @@ class StageRun:
         )
         commit = self.lake.commit(write, result.changes)
         return dg.MaterializeResult(
-            data_version=self._data_version(commit.snapshot_id, commit.changed),
+            data_version=self._data_version(),
             metadata={
                 "dagster/row_count": result.num_out,
                 "rows_in": result.num_in,
@@ -94,18 +96,14 @@ class StageRun:
     def _inputs(self) -> list[dg.AssetKey]:
         return sorted(self.context.assets_def.asset_deps[self.context.asset_key])
 
-    def _data_version(self, snapshot_id: int, changed: bool) -> dg.DataVersion | None:
-        """The snapshot of the last change: an unchanged re-run keeps it, so nothing downstream looks stale."""
-        if changed:
-            return dg.DataVersion(str(snapshot_id))
-        previous = self.lake.rows(
-            "select max(snapshot_id) as id from lake.snapshots() as s "
-            "join lineage.materializations as m "
-            "on json_extract_string(s.commit_extra_info, 'materialization_id') = m.materialization_id "
-            "where m.changed and m.asset = ? and m.partition_key is not distinct from ?",
+    def _data_version(self) -> dg.DataVersion | None:
+        """The last write that changed content: an unchanged re-run keeps it, so nothing downstream looks stale."""
+        changed = self.lake.rows(
+            "select materialization_id from lineage.materializations where changed and asset = ? "
+            "and partition_key is not distinct from ? order by written_at desc limit 1",
             [table_name(self.context.asset_key), self.batch or None],
         )
-        return dg.DataVersion(str(previous[0]["id"])) if previous[0]["id"] is not None else None
+        return dg.DataVersion(changed[0]["materialization_id"]) if changed else None
 
 
 def _values(metadata: Mapping[str, Any]) -> dict[str, Any]:

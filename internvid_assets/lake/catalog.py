@@ -26,7 +26,15 @@ from internvid_assets.settings import S3Settings, Settings
 T = TypeVar("T")
 _TABLES_SQL = Path(__file__).with_name("tables.sql")
 _EXTENSIONS = ("ducklake", "sqlite_scanner", "postgres_scanner", "httpfs")
-_CONFLICT_WORDS = ("conflict", "locked", "could not serialize", "deadlock", "concurrent", "retry count", "already exists")
+_CONFLICT_WORDS = (
+    "conflict",
+    "locked",
+    "could not serialize",
+    "deadlock",
+    "concurrent",
+    "retry count",
+    "already exists",
+)
 SCHEMAS = (
     "videos", "clips", "captions", "scores", "staging", "intermediate", "subsets", "release", "viclip", "lineage",
 )  # fmt: skip
@@ -181,7 +189,7 @@ class Lake:
             def attempt() -> Commit:
                 connection.execute("begin")
                 try:
-                    changed = any([_apply(connection, change) for change in changes])
+                    changed = any(_apply(connection, change) for change in changes)
                     _record(connection, write, changed)
                     connection.execute("commit")
                 except BaseException:
@@ -198,7 +206,9 @@ class Lake:
         names = {s.partition("if not exists ")[2].split()[0] for s in statements}
 
         def attempt() -> None:
-            query = "select table_schema || '.' || table_name from information_schema.tables where table_catalog = 'lake'"
+            query = (
+                "select table_schema || '.' || table_name from information_schema.tables where table_catalog = 'lake'"
+            )
             if names <= {row[0] for row in connection.execute(query).fetchall()}:
                 return
             connection.execute("begin")

@@ -29,7 +29,8 @@ def _checkpoint(lake: Lake, item: str) -> list[str]:
         return []
     row = rows[0]
     metrics = lake.rows(
-        "select model, benchmark, metric, value from viclip.viclip_evaluation where checkpoint_id = ? order by all", [item]
+        "select model, benchmark, metric, value from viclip.viclip_evaluation where checkpoint_id = ? order by all",
+        [item],
     )
     return [
         f"checkpoint {item}",

@@ -48,7 +48,9 @@ def quarantine_change(lake: Lake, batch: str, stage: str, items: Sequence[Quaran
          "detail": i.detail}
         for i in items
     ]  # fmt: skip
-    return Replace("videos.quarantine", lake.to_arrow("videos.quarantine", rows), f"batch = '{batch}' and stage = '{stage}'")
+    return Replace(
+        "videos.quarantine", lake.to_arrow("videos.quarantine", rows), f"batch = '{batch}' and stage = '{stage}'"
+    )
 
 
 def count_reasons(items: Sequence[Quarantined]) -> dict[str, int]:

@@ -10,7 +10,17 @@ from av.error import FFmpegError
 
 from internvid_assets.lake.stage import Refusal
 
-_CONTAINER_MARKS = (b"ftyp", b"moov", b"mdat", b"\x1aE\xdf\xa3", b"RIFF", b"FLV", b"\x00\x00\x01\xba", b"OggS", b"0&\xb2u")
+_CONTAINER_MARKS = (
+    b"ftyp",
+    b"moov",
+    b"mdat",
+    b"\x1aE\xdf\xa3",
+    b"RIFF",
+    b"FLV",
+    b"\x00\x00\x01\xba",
+    b"OggS",
+    b"0&\xb2u",
+)
 """MP4/MOV, Matroska/WebM, AVI, FLV, MPEG, Ogg, ASF: what the first bytes of a video file hold."""
 
 

@@ -27,7 +27,9 @@ def replace(lake: Lake, batch: str, rows: list[dict]) -> Replace:
 
 
 def test_replacing_a_partition_leaves_the_others(lake: Lake) -> None:
-    lake.commit(write(), [replace(lake, "a", [caption("a", "1"), caption("a", "2")]), replace(lake, "b", [caption("b", "3")])])
+    lake.commit(
+        write(), [replace(lake, "a", [caption("a", "1"), caption("a", "2")]), replace(lake, "b", [caption("b", "3")])]
+    )
     lake.commit(write(), [replace(lake, "a", [caption("a", "9")])])
     assert [r["clip_id"] for r in lake.rows("select clip_id from captions.captions order by 1")] == ["3", "9"]
 

@@ -1,0 +1,43 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both install what they need into .venv.
+VENV := .venv
+BIN := $(VENV)/bin
+# The CPU build where the index serves one; on a GPU machine name your own, e.g. make TORCH="torch==2.13.0+cu130".
+TORCH ?= torch==2.13.0
+HOME_FOLDER ?= .internvid
+export OMP_NUM_THREADS := 1
+export HF_HUB_OFFLINE := 1
+export DAGSTER_DISABLE_TELEMETRY := 1
+
+.PHONY: demo test dev check lint install system clean
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	test -x $(BIN)/python || python3.11 -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install -q "$(TORCH)"
+	$(BIN)/pip install -q --no-deps -r requirements.lock
+	$(BIN)/pip install -q --no-deps -e .
+	touch $@
+
+install: $(VENV)/.installed
+
+# PostgreSQL's server is the one thing the tests need that no Python package carries.
+system:
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || (apt-get update -q && apt-get install -yq postgresql)
+
+demo: install
+	$(BIN)/python -m internvid_assets.demo --home $(HOME_FOLDER)
+
+test: install system
+	$(BIN)/pytest -q
+
+dev: install
+	INTERNVID_HOME=$(HOME_FOLDER) DAGSTER_HOME=$(abspath $(HOME_FOLDER))/dagster $(BIN)/dagster dev -w workspace.yaml
+
+lint: install
+	$(BIN)/ruff check .
+
+check: lint
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(HOME_FOLDER)

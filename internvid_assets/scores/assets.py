@@ -1,0 +1,31 @@
+"""Scores: numbers of clips and captions (P§3.3)."""
+
+import dagster as dg
+
+from internvid_assets.lake import Lake
+from internvid_assets.lake.assets import StageRun, lake_asset
+from internvid_assets.lake.stage import short_hash
+from internvid_assets.progress import bar
+from internvid_assets.scores.base import load_scorer
+from internvid_assets.scores.write import CODE_VERSION, score_batch
+from internvid_assets.settings import Settings
+from internvid_assets.store import ObjectStore
+
+
+@lake_asset(
+    "scores.clip_scores", kinds={"python", "onnx"}, code_version=CODE_VERSION, deps=("clips.clips", "captions.captions")
+)
+def clip_scores(
+    context: dg.AssetExecutionContext,
+    lake: dg.ResourceParam[Lake],
+    store: dg.ResourceParam[ObjectStore],
+    settings: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult:
+    """One row is one number of one clip, or of one clip and caption, by one scorer version."""
+    stage = StageRun(context, lake)
+    scorers = [load_scorer(name, backend) for name, backend in settings.scores.model_dump().items()]
+    result = score_batch(lake, store, scorers, stage.batch, bar)
+    return stage.finish(result, short_hash([(s.name, s.backend, s.version) for s in scorers]))
+
+
+assets = [clip_scores]

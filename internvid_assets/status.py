@@ -1,0 +1,31 @@
+"""The table of stages: rows in, out, dropped by reason, seconds; and where things are."""
+
+from __future__ import annotations
+
+from internvid_assets.lake import Lake
+from internvid_assets.settings import Settings
+
+_LATEST = """
+with latest as (
+    select * from lineage.materializations
+    qualify row_number() over (partition by asset, partition_key order by changed desc, written_at desc) = 1
+), dropped as (
+    select asset, string_agg(reason || ' ' || num, ', ' order by num desc, reason) as reasons from (
+        select asset, entry.key as reason, sum(entry.value) as num
+        from (select asset, unnest(map_entries(drops)) as entry from latest) group by all
+    ) group by asset
+)
+select asset, sum(num_in)::bigint as num_in, sum(num_out)::bigint as num_out, coalesce(max(reasons), '') as reasons,
+    sum(seconds) as seconds, min(written_at) as first_written
+from latest left join dropped using (asset) group by asset order by first_written
+"""
+
+
+def print_status(lake: Lake, settings: Settings) -> None:
+    """Print one line a stage, from the newest content-changing write of every partition."""
+    print(f"{'stage':<26}{'in':>9}{'out':>9}{'seconds':>10}  dropped")
+    for row in lake.rows(_LATEST):
+        print(f"{row['asset']:<26}{row['num_in']:>9}{row['num_out']:>9}{row['seconds']:>10.1f}  {row['reasons']}")
+    home = settings.home.resolve()
+    print(f"\nhome     {home}\ntables   {settings.catalog_uri}\nmedia    {settings.media_uri}")
+    print(f"UI       DAGSTER_HOME={home / 'dagster'} dagster dev")

@@ -124,18 +124,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _guarded(command: Callable[[], Any]) -> int:
-    import click
+    from typer.exceptions import TyperException
 
     from internvid_assets.lake import LakeError
 
     try:
-        command()
-        return 0
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.ClickException as error:
-        message, code = error.format_message(), 2
-    except UsageError as error:
+        code = command()
+        return code if isinstance(code, int) else 0
+    except (UsageError, TyperException) as error:
         message, code = str(error), 2
     except (RunFailed, LakeError) as error:
         message, code = str(error), 1

@@ -104,7 +104,7 @@ def test_killed_and_repeated_loses_and_doubles_nothing(corpus: Path, done: Path,
         (["run", ".", "--captioner", "nobody"], "captioner 'nobody' does not exist"),
         (["run", ".", "--until", "nothing"], "asset 'nothing' does not exist"),
         (["run", ".", "--batch-size", "0"], "batch_size = 0"),
-        (["run"], "Missing argument"),
+        (["run"], "Missing parameter: sources"),
         (["status"], "no home at"),
     ],
 )

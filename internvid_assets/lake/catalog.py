@@ -6,6 +6,7 @@ only the address differs. Extensions load from their pinned wheels, so no networ
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import random
@@ -189,13 +190,13 @@ class Lake:
             def attempt() -> Commit:
                 connection.execute("begin")
                 try:
-                    changed = any(_apply(connection, change) for change in changes)
-                    _record(connection, write, changed)
+                    applied = [_apply(connection, change) for change in changes]
+                    _record(connection, write, any(applied))
                     connection.execute("commit")
                 except BaseException:
                     _rollback(connection)
                     raise
-                return Commit(self.snapshot_id(), changed)
+                return Commit(self.snapshot_id(), any(applied))
 
             return self._retried(attempt)
 
@@ -375,10 +376,8 @@ def _record(connection: duckdb.DuckDBPyConnection, write: Write, changed: bool) 
 
 
 def _rollback(connection: duckdb.DuckDBPyConnection) -> None:
-    try:
+    with contextlib.suppress(duckdb.TransactionException):  # a failed commit has already ended the transaction
         connection.execute("rollback")
-    except duckdb.TransactionException:
-        pass  # a failed commit has already ended the transaction
 
 
 def _identifier(name: str) -> str:

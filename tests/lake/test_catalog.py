@@ -90,7 +90,7 @@ def test_a_model_table_is_made_once_and_follows_its_columns(lake: Lake) -> None:
 
 
 def test_unknown_column_is_named(lake: Lake) -> None:
-    with pytest.raises(ValueError, match="captions.captions has no columns \\['words'\\]"):
+    with pytest.raises(ValueError, match=r"captions\.captions has no columns \['words'\]"):
         lake.to_arrow("captions.captions", [{"words": 1}])
 
 
@@ -136,5 +136,5 @@ def test_an_unreachable_catalog_says_where(tmp_path) -> None:
         home=tmp_path,
         lake=LakeSettings(catalog="postgres:host=127.0.0.1 port=1 user=nobody dbname=none", max_retries=0),
     )
-    with pytest.raises(LakeError, match="lake.catalog"):
+    with pytest.raises(LakeError, match=r"lake\.catalog"):
         Lake(settings).snapshot_id()

@@ -25,9 +25,16 @@ BATCHED_TABLES = (
 
 build_dataset = dg.define_asset_job(
     "build_dataset",
-    selection=AssetSelection.groups(*BATCHED),
-    description="One batch of sources to clips, captions and scores. Choose a batch, "
+    selection=AssetSelection.groups(*BATCHED, "subsets"),
+    description="One batch of sources to clips, captions, scores and subsets. Choose a batch, "
     "or let `internvid run` do all of them.",
+)
+
+
+refresh_subsets = dg.define_asset_job(
+    "refresh_subsets",
+    selection=AssetSelection.groups("subsets"),
+    description="Every SQL model of dbt_like_sql/ anew: filters, near duplicates and subsets. Decodes nothing.",
 )
 
 
@@ -122,6 +129,6 @@ def instance() -> dg.DagsterInstance:
     return dg.DagsterInstance.get()
 
 
-jobs = [build_dataset]
+jobs = [build_dataset, refresh_subsets]
 sensors = [new_sources]
 schedules: list[dg.ScheduleDefinition] = []

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from internvid_assets.captions.base import load_captioner
 from internvid_assets.errors import RunFailed, UsageError
 from internvid_assets.lake import Lake
+from internvid_assets.lake.models import discover as discover_models
 from internvid_assets.settings import Settings
 from internvid_assets.status import print_status
 from internvid_assets.videos.sources import SourceError, discover, open_batches
@@ -21,7 +22,8 @@ def run_path(settings: Settings, sources: Sequence[str], until: str | None) -> N
     logging.getLogger("dagster").setLevel(logging.ERROR)
     from internvid_assets import automation
 
-    wanted = _until(automation.BATCHED_TABLES, until)
+    models = [model.table for model in discover_models()]
+    wanted = _until([*automation.BATCHED_TABLES, *models], until)
     try:
         load_captioner(settings.captions.backend, settings.captions.options)
         found = discover(sources)
@@ -30,7 +32,11 @@ def run_path(settings: Settings, sources: Sequence[str], until: str | None) -> N
     lake = Lake(settings)
     batches = open_batches(lake, found, settings.batch_size)
     lake.close()
-    failed = [f"{o.name}: {o.error}" for o in automation.run_batches(settings, batches, wanted) if o.error is not None]
+    batched = [table for table in wanted if table in automation.BATCHED_TABLES]
+    outcomes = automation.run_batches(settings, batches, batched)
+    if len(wanted) > len(batched) and not any(outcome.error for outcome in outcomes):
+        outcomes.append(automation.run_job("refresh_subsets", [table for table in wanted if table in models]))
+    failed = [f"{outcome.name}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
     print_status(lake, settings)
     if failed:
         raise RunFailed("; ".join(failed))

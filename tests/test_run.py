@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from internvid_assets.demo.__main__ import near_duplicates
 from internvid_assets.demo.accuracy import compare
 from internvid_assets.demo.render import render_corpus
 from internvid_assets.lake import Lake
@@ -54,11 +55,17 @@ def test_what_was_found_agrees_with_the_truth(corpus: Path, done: Path) -> None:
         r["clip_id"]: r["motion_label"] for r in lake.rows("select clip_id, motion_label from captions.fine_captions")
     }
     texts = {r["clip_id"]: r["text"] for r in lake.rows("select clip_id, text from captions.captions")}
-    measures = {m.name: m for m in compare(truth, clips, lake.rows("select * from videos.quarantine"), labels, texts)}
+    measures = {
+        m.name: m
+        for m in compare(
+            truth, clips, lake.rows("select * from videos.quarantine"), labels, texts, near_duplicates(lake)
+        )
+    }
     assert measures["cuts F1"].value >= 0.95
     assert measures["bad files refused for their reason"].value == 1.0
     assert measures["motion class"].value >= 0.8 and measures["motion class"].num_items >= 30
     assert measures["subject named"].value >= 0.8
+    assert measures["near duplicates F1"].value == 1.0
 
 
 def test_repeating_changes_nothing(corpus: Path, done: Path) -> None:

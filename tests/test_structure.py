@@ -51,3 +51,12 @@ def test_definitions_load_with_checks() -> None:
 
     keys = {key.path[-1] for key in defs.resolve_asset_graph().get_all_asset_keys()}
     assert {"raw_videos", "clips", "coarse_captions", "fine_captions", "transcripts", "captions", "clip_scores"} <= keys
+
+
+def test_the_readme_table_names_every_asset() -> None:
+    from internvid_assets.definitions import defs
+
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| ") and "`" in line]
+    named = {name.strip(" `") for row in rows for name in row.split("|")[2].split(",")}
+    keys = defs.resolve_asset_graph().executable_asset_keys
+    assert named == {key.path[-1] for key in keys}

@@ -32,6 +32,15 @@ def main() -> None:
     print_accuracy(Lake(Settings(home=arguments.home)), json.loads((corpus / "truth.json").read_text())["videos"])
 
 
+def near_duplicates(lake: Lake) -> dict[str, str]:
+    """File name of every near duplicate to that of the video it copies."""
+    rows = lake.rows(
+        "select a.source_uri as copy, b.source_uri as original from intermediate.int_near_duplicates as d "
+        "join videos.raw_videos as a on d.video_id = a.video_id join videos.raw_videos as b on d.duplicate_of = b.video_id"
+    )
+    return {Path(row["copy"]).name: Path(row["original"]).name for row in rows}
+
+
 def print_accuracy(lake: Lake, truth: dict) -> None:
     """Print what was found against the truth."""
     clips = lake.rows("select c.*, v.source_uri from clips.clips as c join videos.raw_videos as v using (video_id)")
@@ -40,7 +49,8 @@ def print_accuracy(lake: Lake, truth: dict) -> None:
     }
     texts = {r["clip_id"]: r["text"] for r in lake.rows("select clip_id, text from captions.captions")}
     print(f"\n{'against the truth':<52}{'value':>8}{'of':>8}")
-    for measure in compare(truth, clips, lake.rows("select * from videos.quarantine"), labels, texts):
+    quarantine = lake.rows("select * from videos.quarantine")
+    for measure in compare(truth, clips, quarantine, labels, texts, near_duplicates(lake)):
         print(f"{measure.stage:<10}{measure.name:<42}{measure.value:>8.3f}{measure.num_items:>8}")
 
 

@@ -26,6 +26,7 @@ def compare(
     quarantine: Sequence[Mapping[str, Any]],
     motion_labels: Mapping[str, str],
     captions: Mapping[str, str],
+    near_duplicates: Mapping[str, str],
 ) -> list[Measure]:
     """Compare rows with truth.json.
 
@@ -34,6 +35,7 @@ def compare(
         clips: rows of clips.clips, each with the `source_uri` of its video.
         quarantine: rows of videos.quarantine.
         motion_labels, captions: by clip id.
+        near_duplicates: file name of a copy to that of the video it copies.
     """
     by_video: dict[str, list[Mapping[str, Any]]] = {}
     for clip in clips:
@@ -43,6 +45,7 @@ def compare(
     return [
         _cuts(truth, by_video),
         _reasons(truth, quarantine),
+        _duplicates(truth, near_duplicates),
         _found("stills", [clip["still_share"] >= 0.65 for clip, shot in matched if shot["kind"] == "still"]),
         _found(
             "slideshows",
@@ -82,6 +85,15 @@ def _reasons(truth: Mapping[str, Any], quarantine: Sequence[Mapping[str, Any]]) 
     return Measure(
         "videos", "bad files refused for their reason", sum(right) / max(1, len(right) + len(stray)), len(right)
     )
+
+
+def _duplicates(truth: Mapping[str, Any], found: Mapping[str, str]) -> Measure:
+    """F1 of near duplicates: the right copies of the right originals, and no others. Exact copies share an original."""
+    same = {name: entry["duplicate_of"] for name, entry in truth.items() if entry["duplicate_of"]}
+    expected = {name: same[name] for name in same if not truth[name]["expected_reason"]}
+    exact = {name: same[name] for name in same if truth[name]["expected_reason"] == "exact_duplicate"}
+    hits = sum(expected.get(copy) in (of, exact.get(of, of)) for copy, of in found.items() if copy in expected)
+    return Measure("subsets", "near duplicates F1", 2 * hits / max(1, len(found) + len(expected)), len(expected))
 
 
 def _matched(

@@ -57,7 +57,8 @@ class StageRun:
     def __init__(self, context: dg.AssetExecutionContext, lake: Lake):
         self.context = context
         self.lake = lake
-        self.batch: str = context.partition_key if context.has_partition_key else ""
+        is_batched = context.assets_def.partitions_def is not None
+        self.batch: str = context.partition_key if is_batched else ""
         self.read_snapshot_id = lake.snapshot_id()
         self._started = time.perf_counter()
 

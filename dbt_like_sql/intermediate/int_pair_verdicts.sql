@@ -1,0 +1,43 @@
+-- stage: intermediate
+-- grain: one row per clip
+-- refs: intermediate.int_near_duplicates, staging.stg_captions, staging.stg_clip_scores, staging.stg_clips
+-- question: Which caption speaks for a clip, and is the pair kept (drop_reason null) or why not? Nothing is dropped silently.
+-- parameters: captioner_version (none: the best similarity wins), max_overlay_text 0.35, min_similarity -1
+with clips as (select * from staging.stg_clips),
+
+scores as (select * from staging.stg_clip_scores),
+
+duplicates as (select * from intermediate.int_near_duplicates),
+
+captions as (
+    select *
+    from staging.stg_captions
+    where captioner_version = coalesce(getvariable('captioner_version')::varchar, captioner_version)
+    qualify row_number() over (
+        partition by clip_id order by similarity desc nulls last, captioner_version desc
+    ) = 1
+)
+
+select
+    clips.clip_id,
+    clips.video_id,
+    captions.captioner,
+    captions.captioner_version,
+    captions.caption,
+    captions.num_words,
+    captions.similarity,
+    scores.aesthetic,
+    scores.overlay_text,
+    coalesce(
+        clips.drop_reason,
+        case
+            when duplicates.video_id is not null then 'near_duplicate'
+            when captions.caption is null then 'no_caption'
+            when scores.overlay_text >= coalesce(getvariable('max_overlay_text'), 0.35) then 'overlay_text'
+            when captions.similarity < coalesce(getvariable('min_similarity'), -1) then 'low_similarity'
+        end
+    ) as drop_reason
+from clips
+left join captions on clips.clip_id = captions.clip_id
+left join scores on clips.clip_id = scores.clip_id
+left join duplicates on clips.video_id = duplicates.video_id

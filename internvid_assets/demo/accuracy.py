@@ -88,7 +88,8 @@ def _reasons(truth: Mapping[str, Any], quarantine: Sequence[Mapping[str, Any]]) 
 
 
 def _duplicates(truth: Mapping[str, Any], found: Mapping[str, str]) -> Measure:
-    """F1 of near duplicates: the right copies of the right originals, and no others. Exact copies share an original."""
+    """F1 of near duplicates: the right copies of the right originals, and no others among the rendered files."""
+    found = {copy: of for copy, of in found.items() if copy in truth}
     same = {name: entry["duplicate_of"] for name, entry in truth.items() if entry["duplicate_of"]}
     expected = {name: same[name] for name in same if not truth[name]["expected_reason"]}
     exact = {name: same[name] for name in same if truth[name]["expected_reason"] == "exact_duplicate"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -77,7 +78,8 @@ def _plane(plane: av.video.plane.VideoPlane, width: int, height: int) -> np.ndar
 class VideoReader:
     """An open video: iterate over it once. `num_errors` counts packets that did not decode.
 
-    Raises: DecodeError `unreadable`, `no_video_stream` on opening; `no_frames` while iterating.
+    Raises: DecodeError `unreadable`, `no_video_stream` on opening, `no_frames` while iterating; MemoryError when
+    FFmpeg gets no memory (the machine's fault, not the file's).
     """
 
     path: Path
@@ -90,6 +92,8 @@ class VideoReader:
             with av.open(str(self.path), metadata_errors="ignore") as container:
                 yield from self._frames(container)
         except FFmpegError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError(error.strerror) from error
             raise DecodeError("unreadable", f"FFmpeg cannot read it: {error.strerror or error}") from error
 
     def _frames(self, container: av.container.InputContainer) -> Iterator[DecodedFrame]:
@@ -121,7 +125,9 @@ class VideoReader:
                 if packet is None:
                     return
                 frames = packet.decode()
-            except FFmpegError:
+            except FFmpegError as error:
+                if error.errno == errno.ENOMEM:
+                    raise
                 self.num_errors += 1
                 if self.num_errors > 1000:
                     raise DecodeError("too_many_errors", "more than 1000 packets do not decode") from None

@@ -12,6 +12,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from internvid_assets.clips.packs import FramePackWriter
 from internvid_assets.clips.scan import ScanError, ScanOptions, VideoScan, scan_clips
 from internvid_assets.clips.spans import clip_id
@@ -80,7 +82,9 @@ def _scan_process(
         outcome = _scan_to_pack(video_id, path, options, folder)
     except ScanError as error:
         outcome = Scanned(video_id, reason=error.reason, detail=error.detail)
-    except MemoryError:
+    except (MemoryError, cv2.error) as error:
+        if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
+            raise
         outcome = Scanned(video_id, reason="out_of_memory", detail=f"the scan needs more than {limits.memory_mib} MiB")
     sender.send(outcome)
 

@@ -1,0 +1,74 @@
+"""ViCLIP: a video and a text tower into one space.
+
+B clips or texts, T frames, C channels, H W pixels, L tokens, E embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.viclip.config import ViCLIPConfig
+from training.viclip.text import TextTransformer
+from training.viclip.tokenizer import clean_caption, tokenize
+from training.viclip.vision import VisionTransformer
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""ImageNet's, which the released weights expect, and not CLIP's (R:V/dataset/__init__.py)."""
+
+
+def normalise(video_BTCHW: Tensor) -> Tensor:
+    """uint8 RGB, 0..255, to what the video tower reads (float32)."""
+    mean, std = (torch.tensor(v, device=video_BTCHW.device).view(3, 1, 1) for v in (MEAN, STD))
+    return (video_BTCHW.float() / 255 - mean) / std
+
+
+class ViCLIP(nn.Module):
+    """Source: InternVid (arXiv 2307.06942) section 4. Parameter names are those of the published weights."""
+
+    def __init__(self, config: ViCLIPConfig | None = None):
+        super().__init__()
+        self.config = config or ViCLIPConfig.l14()
+        self.vision_encoder = VisionTransformer(self.config.vision, self.config.embed_dim)
+        self.text_encoder = TextTransformer(self.config.text, self.config.embed_dim)
+        # One element and not a scalar: DeepSpeed cannot broadcast 0-dimensional parameters.
+        self.temp = nn.Parameter(torch.full((1,), self.config.init_temperature))
+
+    def encode_video(self, video_BTCHW: Tensor, mask_ratio: float = 0.0) -> Tensor:
+        """Unit-length embeddings [B, E] of normalised RGB videos [B, T, 3, H, W] (see `normalise`)."""
+        return functional.normalize(self.vision_encoder(video_BTCHW, mask_ratio), dim=-1)
+
+    def encode_text(self, texts: Sequence[str] | Tensor, clean: bool = True) -> Tensor:
+        """Unit-length embeddings [B, E] of texts, or of token ids [B, L].
+
+        Args:
+            clean: apply InternVid's caption clean-up before tokenizing, as in training.
+        """
+        if isinstance(texts, str):
+            raise ValueError("texts is one string; give a list of strings")
+        if not isinstance(texts, Tensor):
+            words = [clean_caption(text) for text in texts] if clean else list(texts)
+            texts = tokenize(words, self.config.text.context_length)
+        return functional.normalize(self.text_encoder(texts.to(self.temp.device)), dim=-1)
+
+    def forward(self, video_BTCHW: Tensor, tokens_BL: Tensor, mask_ratio: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Both embeddings [B, E] and [B, E], unit length."""
+        return self.encode_video(video_BTCHW, mask_ratio), self.encode_text(tokens_BL)
+
+    @torch.no_grad()
+    def clamp_temperature_(self) -> None:
+        """Keep the learned temperature at or above its floor (a logit scale of at most 100)."""
+        self.temp.clamp_(min=self.config.min_temperature)
+
+    def freeze_text(self) -> None:
+        """Train the video tower only, as the released recipe does."""
+        self.text_encoder.requires_grad_(False)
+
+    def use_checkpointing(self) -> None:
+        """Recompute activations in the backward pass to save memory."""
+        self.vision_encoder.transformer.checkpointing = True
+        self.text_encoder.transformer.checkpointing = True

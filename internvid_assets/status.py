@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from internvid_assets.lake import Lake
 from internvid_assets.settings import Settings
 
@@ -21,10 +23,15 @@ from latest left join dropped using (asset) group by asset order by first_writte
 """
 
 
+def stages(lake: Lake) -> list[dict[str, Any]]:
+    """One row a stage, from the newest content-changing write of every partition, in the order they were first made."""
+    return lake.rows(_LATEST)
+
+
 def print_status(lake: Lake, settings: Settings) -> None:
-    """Print one line a stage, from the newest content-changing write of every partition."""
+    """Print the table of stages and where things are."""
     print(f"{'stage':<26}{'in':>9}{'out':>9}{'seconds':>10}  dropped")
-    for row in lake.rows(_LATEST):
+    for row in stages(lake):
         print(f"{row['asset']:<26}{row['num_in']:>9}{row['num_out']:>9}{row['seconds']:>10.1f}  {row['reasons']}")
     home = settings.home.resolve()
     print(f"\nhome     {home}\ntables   {settings.catalog_uri}\nmedia    {settings.media_uri}")

@@ -9,15 +9,11 @@ import numpy as np
 
 COLOURS: dict[str, tuple[int, int, int]] = {  # RGB
     "red": (215, 30, 35),
-    "orange": (245, 130, 20),
     "yellow": (245, 225, 40),
     "green": (30, 150, 50),
-    "cyan": (60, 210, 220),
     "blue": (35, 70, 210),
-    "purple": (140, 50, 170),
-    "white": (245, 245, 245),
 }
-SHAPES = ("circle", "square", "triangle", "star", "cross")
+SHAPES = ("circle", "triangle", "star")
 MOTIONS = (
     "moving left", "moving right", "moving up", "moving down", "turning clockwise", "turning counterclockwise",
     "growing", "shrinking", "bouncing", "colliding",
@@ -40,20 +36,12 @@ def outline(shape: str, radius: float) -> np.ndarray:
     """Corner points around the origin, float [N, 2], of a shape with the circumradius given."""
     if shape == "circle":
         return _regular(48, radius)
-    if shape == "square":
-        return _regular(4, radius) @ _rotation(np.pi / 4)
     if shape == "triangle":
         return _regular(3, radius)
     if shape == "star":
         angles = np.arange(10) * np.pi / 5
         radii = np.where(np.arange(10) % 2 == 0, radius, radius * 0.45)
         return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
-    if shape == "cross":
-        arm, side = radius * 0.95, radius * 0.32
-        return np.array(
-            [(side, arm), (side, side), (arm, side), (arm, -side), (side, -side), (side, -arm), (-side, -arm),
-             (-side, -side), (-arm, -side), (-arm, side), (-side, side), (-side, arm)]
-        )  # fmt: skip
     raise ValueError(f"unknown shape {shape!r}: choose one of {SHAPES}")
 
 
@@ -67,7 +55,7 @@ def draw(picture: np.ndarray, subject: Subject, x: float, y: float, radius: floa
     turn = _rotation(angle)
     corners = outline(subject.shape, radius) @ turn + (x, y)
     cv2.fillPoly(picture, [_fixed(corners)], COLOURS[subject.colour], cv2.LINE_AA, _SHIFT)
-    reach = radius * (0.55 if subject.shape in ("circle", "square") else 0.36)
+    reach = radius * (0.55 if subject.shape == "circle" else 0.36)
     spot = np.array([[reach, 0.0]]) @ turn + (x, y)
     centre = tuple(int(v) for v in _fixed(spot)[0])
     cv2.circle(picture, centre, round(radius * 0.2 * 2**_SHIFT), (25, 25, 25), -1, cv2.LINE_AA, _SHIFT)

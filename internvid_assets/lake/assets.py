@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -62,8 +62,14 @@ class StageRun:
         self.read_snapshot_id = lake.snapshot_id()
         self._started = time.perf_counter()
 
-    def finish(self, result: StageResult, config_hash: str = "", **metadata: Any) -> dg.MaterializeResult:
-        """Store the changes with their lineage in one transaction and report the counts."""
+    def finish(
+        self, result: StageResult, config_hash: str = "", inputs: Sequence[str] | None = None, **metadata: Any
+    ) -> dg.MaterializeResult:
+        """Store the changes with their lineage in one transaction and report the counts.
+
+        Args:
+            inputs: tables that were read, where it is not all that the asset depends on.
+        """
         key = self.context.asset_key
         code_version = self.context.assets_def.code_versions_by_key.get(key) or ""
         write = Write(
@@ -71,7 +77,7 @@ class StageRun:
             run_id=self.context.run_id,
             partition=self.batch or None,
             read_snapshot_id=self.read_snapshot_id,
-            inputs=[(table_name(dep), self.batch or None) for dep in self._inputs()],
+            inputs=[(name, self.batch or None) for name in inputs or self._inputs()],
             code_version=code_version,
             config_hash=config_hash,
             num_in=result.num_in,
@@ -94,8 +100,8 @@ class StageRun:
             },
         )
 
-    def _inputs(self) -> list[dg.AssetKey]:
-        return sorted(self.context.assets_def.asset_deps[self.context.asset_key])
+    def _inputs(self) -> list[str]:
+        return sorted(table_name(key) for key in self.context.assets_def.asset_deps[self.context.asset_key])
 
     def _data_version(self) -> dg.DataVersion | None:
         """The last write that changed content: an unchanged re-run keeps it, so nothing downstream looks stale."""
@@ -111,11 +117,11 @@ def _values(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metadata.items() if value is not None}
 
 
-def markdown_image(jpeg: bytes, alt: str) -> dg.MetadataValue:
+def markdown_image(data: bytes, alt: str, kind: str = "jpeg") -> dg.MetadataValue:
     """A picture as a Markdown metadata value, with the bytes inside."""
     import base64
 
-    return dg.MetadataValue.md(f"![{alt}](data:image/jpeg;base64,{base64.b64encode(jpeg).decode()})")
+    return dg.MetadataValue.md(f"![{alt}](data:image/{kind};base64,{base64.b64encode(data).decode()})")
 
 
 def claim(lake: Lake, violations: str, name: str) -> dg.AssetCheckResult:

@@ -144,7 +144,8 @@ create table if not exists release.dataset_release (
     num_videos bigint,
     total_seconds double,
     manifest_key varchar,
-    manifest_sha256 varchar
+    manifest_sha256 varchar,
+    content_hash varchar         -- of the pairs and of how they are written: the same content is not published twice
 );
 
 -- A row of a release, so that lineage and takedown find it after the snapshot is gone.
@@ -164,7 +165,8 @@ create table if not exists release.training_shards (
     shard_key varchar,
     sha256 varchar,
     num_samples bigint,
-    num_bytes bigint
+    num_bytes bigint,
+    content_hash varchar         -- of the pairs and of how they are written: the same content is not written twice
 );
 
 -- Which clip lies in which shard.
@@ -178,6 +180,8 @@ create table if not exists release.shard_samples (
 -- A trained model.
 create table if not exists viclip.viclip_checkpoint (
     checkpoint_id varchar,       -- {recipe}-{first 12 hex of the weights' SHA-256}
+    run_key varchar,             -- hash of recipes, overrides, seed, shards and training code
+    role varchar,                -- viclip, or control: the recipe that it is compared with
     recipe varchar,
     seed bigint,
     shards_id varchar,
@@ -192,13 +196,16 @@ create table if not exists viclip.viclip_checkpoint (
 -- One metric of one checkpoint on one benchmark.
 create table if not exists viclip.viclip_evaluation (
     checkpoint_id varchar,
-    model varchar,               -- viclip, single_frame, chance
+    evaluation_key varchar,      -- hash of benchmarks, protocol and evaluation code
+    model varchar,               -- viclip or control
     benchmark varchar,
     metric varchar,
     value double,
     low double,                  -- 95 % confidence interval
     high double,
-    num_items bigint
+    chance double,               -- what guessing gives
+    num_items bigint,
+    report_key varchar           -- folder of the report in the media store
 );
 
 -- A write: who, what, from which code and configuration.

@@ -70,10 +70,10 @@ class ViCLIPConfig:
         return cls(VisionConfig(patch_size=16, width=768, layers=12, heads=12), TextConfig(width=512, heads=8), 512)
 
     @classmethod
-    def tiny(cls, num_frames: int = 8, image_size: int = 64) -> ViCLIPConfig:
-        """A few million parameters, most of them the word table."""
-        vision = VisionConfig(num_frames, image_size, 16, 1, 128, 4, 4, 0.0)
-        return cls(vision, TextConfig(width=96, layers=2, heads=4), 96, init_temperature=0.07)
+    def tiny(cls, num_frames: int = 8, tubelet_frames: int = 4, image_size: int = 32) -> ViCLIPConfig:
+        """A few million parameters, most of them the word table; patches span several frames, which a small set needs."""
+        vision = VisionConfig(num_frames, image_size, 8, tubelet_frames, 96, 3, 4, 0.0)
+        return cls(vision, TextConfig(width=64, layers=2, heads=4), 96, init_temperature=0.07)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

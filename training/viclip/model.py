@@ -55,9 +55,9 @@ class ViCLIP(nn.Module):
             texts = tokenize(words, self.config.text.context_length)
         return functional.normalize(self.text_encoder(texts.to(self.temp.device)), dim=-1)
 
-    def forward(self, video_BTCHW: Tensor, tokens_BL: Tensor, mask_ratio: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Both embeddings [B, E] and [B, E], unit length."""
-        return self.encode_video(video_BTCHW, mask_ratio), self.encode_text(tokens_BL)
+    def forward(self, video_BTCHW: Tensor, tokens_BL: Tensor, mask_ratio: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+        """Both embeddings, [B, E] and [B, E] of unit length, and the temperature [1]."""
+        return self.encode_video(video_BTCHW, mask_ratio), self.encode_text(tokens_BL), self.temp.clone()
 
     @torch.no_grad()
     def clamp_temperature_(self) -> None:

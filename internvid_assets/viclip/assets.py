@@ -1,0 +1,84 @@
+"""ViCLIP: shards become a checkpoint, a checkpoint becomes numbers and a report (P§4)."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from internvid_assets.lake import Lake
+from internvid_assets.lake.assets import StageRun, lake_asset, markdown_image
+from internvid_assets.settings import Settings, ViclipSettings
+from internvid_assets.store import ObjectStore
+from internvid_assets.viclip.evaluate import evaluate_models
+from internvid_assets.viclip.launch import environment, evaluation_key, source_hash
+from internvid_assets.viclip.report import FIGURES
+from internvid_assets.viclip.train import Launch, train_models
+
+
+class TrainingConfig(dg.Config):
+    """Values for this run only; None: as in the settings."""
+
+    recipe: str | None = None
+    seed: int | None = None
+    overrides: dict[str, str] = {}  # noqa: RUF012  (Dagster copies it)
+
+    def applied(self, settings: ViclipSettings) -> ViclipSettings:
+        """The settings with this run's values."""
+        given = {name: value for name, value in (("recipe", self.recipe), ("seed", self.seed)) if value is not None}
+        return settings.model_copy(update={**given, "overrides": {**settings.overrides, **self.overrides}})
+
+
+def _pipes(context: dg.AssetExecutionContext) -> Launch:
+    """Run a command under Dagster Pipes: its progress and logs stream into the run."""
+
+    def launch(command: Sequence[str]) -> None:
+        dg.PipesSubprocessClient(env=environment()).run(context=context, command=list(command))
+
+    return launch
+
+
+@lake_asset(
+    "viclip.viclip_checkpoint",
+    kinds={"python", "pytorch", "deepspeed"},
+    code_version=source_hash(),
+    deps=("release.training_shards",),
+    batched=False,
+)
+def viclip_checkpoint(
+    context: dg.AssetExecutionContext,
+    config: TrainingConfig,
+    lake: dg.ResourceParam[Lake],
+    store: dg.ResourceParam[ObjectStore],
+    settings: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult:
+    """One row is a trained model: the recipe's ViCLIP, or the control that it is compared with."""
+    stage = StageRun(context, lake)
+    viclip = config.applied(settings.viclip)
+    result = train_models(lake, store, viclip, settings.release.training_subset, settings.cache_folder, _pipes(context))
+    return stage.finish(result, str(result.metadata["run_key"]))
+
+
+@lake_asset(
+    "viclip.viclip_evaluation",
+    kinds={"python", "pytorch"},
+    code_version=source_hash(),
+    deps=("viclip.viclip_checkpoint",),
+    batched=False,
+)
+def viclip_evaluation(
+    context: dg.AssetExecutionContext,
+    lake: dg.ResourceParam[Lake],
+    store: dg.ResourceParam[ObjectStore],
+    settings: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult:
+    """One row is one metric of one model on one benchmark, with its confidence interval and chance; and a report."""
+    stage = StageRun(context, lake)
+    result, report = evaluate_models(lake, store, settings.viclip, settings.cache_folder, _pipes(context))
+    done = stage.finish(result, evaluation_key(settings.viclip))
+    if report is None:
+        return done
+    keys = {name: f"{report}/{name}.png" for name in FIGURES}
+    pictures = {n: markdown_image(store.get_bytes(key), n, "png") for n, key in keys.items() if store.exists(key)}
+    return done._replace(metadata={**(done.metadata or {}), **pictures, "report": store.uri(f"{report}/report.html")})
+
+
+assets = [viclip_checkpoint, viclip_evaluation]

@@ -1,0 +1,82 @@
+"""The commands that train and evaluate, and the keys that say whether it was done already."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import training
+from internvid_assets.lake.stage import short_hash
+from internvid_assets.settings import ViclipSettings
+
+ROLES = ("viclip", "control")
+
+
+def run_key(settings: ViclipSettings, shards_id: str) -> str:
+    """Hash of everything that decides the weights."""
+    return short_hash(
+        settings.recipe, settings.control_recipe, settings.overrides, settings.seed, shards_id, settings.num_processes,
+        source_hash(),
+    )  # fmt: skip
+
+
+def evaluation_key(settings: ViclipSettings) -> str:
+    """Hash of everything but the weights that decides the numbers."""
+    benchmarks = {name: _file_hash(Path(path)) for name, path in settings.benchmarks.items()}
+    templates = _file_hash(Path(settings.templates)) if Path(settings.templates).is_file() else settings.templates
+    return short_hash(benchmarks, templates, source_hash())
+
+
+def source_hash() -> str:
+    """Hash of the training code: a change of it is another run."""
+    folder = Path(training.__file__).parent
+    return short_hash({str(p.relative_to(folder)): p.read_text() for p in sorted(folder.rglob("*.py"))})
+
+
+def recipes(settings: ViclipSettings) -> dict[str, str]:
+    """Role to recipe."""
+    named = {"viclip": settings.recipe, "control": settings.control_recipe}
+    return {role: recipe for role, recipe in named.items() if recipe}
+
+
+def train_command(settings: ViclipSettings, recipe: str, shards: Path, output: Path) -> list[str]:
+    """torchrun starts the processes on this machine; each runs DeepSpeed."""
+    sets = [part for name, value in settings.overrides.items() for part in ("--set", f"{name}={value}")]
+    return [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(settings.num_processes),
+        "-m", "training.train", "--recipe", recipe, "--shards", str(shards), "--output", str(output),
+        "--seed", str(settings.seed), *sets,
+    ]  # fmt: skip
+
+
+def evaluate_command(
+    settings: ViclipSettings, checkpoints: Mapping[str, Path], shards: Path | None, output: Path
+) -> list[str]:
+    """One process; benchmarks from the settings, or training pairs when there are none."""
+    command = [sys.executable, "-m", "training.evaluate", "--templates", settings.templates, "--output", str(output)]
+    for name, path in checkpoints.items():
+        command += ["--checkpoint", f"{name}={path}"]
+    for name, path in settings.benchmarks.items():
+        command += ["--benchmark", f"{name}={path}"]
+    return command if shards is None else [*command, "--shards", str(shards)]
+
+
+def environment() -> dict[str, str]:
+    """For the processes that are started: one thread each, unless said otherwise (two that share cores crawl)."""
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def check_finished(folder: Path, wanted: Sequence[str]) -> None:
+    """Raises: RuntimeError naming the file that a finished process should have left."""
+    for name in wanted:
+        if not (folder / name).exists():
+            raise RuntimeError(
+                f"{folder / name} is missing although the process ended well: delete {folder} and repeat"
+            )
+
+
+def _file_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else f"missing {path}"

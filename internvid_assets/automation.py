@@ -1,4 +1,5 @@
 """Jobs, the sensor and the schedules: what runs when, and how the command line runs it on this machine."""
+# No `from __future__ import annotations` here: Dagster reads the annotations.
 
 import os
 from collections.abc import Sequence
@@ -10,10 +11,17 @@ from multiprocessing import get_context
 import dagster as dg
 from dagster import AssetSelection
 
+from internvid_assets.captions.base import load_captioner
+from internvid_assets.captions.recaption import recaption
 from internvid_assets.lake import Lake
-from internvid_assets.lake.assets import BATCHES
+from internvid_assets.lake.assets import BATCHES, table_key
+from internvid_assets.lake.models import discover as discover_models
 from internvid_assets.progress import bar
+from internvid_assets.scores.base import load_scorers
+from internvid_assets.scores.write import score_batch
 from internvid_assets.settings import Settings
+from internvid_assets.store import ObjectStore
+from internvid_assets.subsets.build import build_model
 from internvid_assets.videos.sources import SourceError, discover, open_batches
 
 BATCHED = ("videos", "clips", "captions", "scores")
@@ -31,10 +39,123 @@ build_dataset = dg.define_asset_job(
 )
 
 
+PUBLISHED = ("release.dataset_release", "release.training_shards")
+TRAINED = ("viclip.viclip_checkpoint", "viclip.viclip_evaluation")
+
 refresh_subsets = dg.define_asset_job(
     "refresh_subsets",
     selection=AssetSelection.groups("subsets"),
     description="Every SQL model of dbt_like_sql/ anew: filters, near duplicates and subsets. Decodes nothing.",
+)
+
+
+train_viclip = dg.define_asset_job(
+    "train_viclip",
+    selection=AssetSelection.assets(*map(table_key, ("release.training_shards", *TRAINED))),
+    description="Shards of the training subset, a checkpoint and its evaluation. The same recipe, seed, shards and code "
+    "are trained once; set `seed` or `recipe` in the launchpad for another.",
+)
+
+release_dataset = dg.define_asset_job(
+    "release_dataset",
+    selection=AssetSelection.assets(table_key("release.dataset_release")),
+    description="Publish the release subset as JSONL, Parquet, card, Croissant and checksums.",
+)
+
+
+class RecaptionConfig(dg.Config):
+    """How much one run may do; None: as in the settings."""
+
+    budget: int | None = None
+    minutes: float | None = None
+
+
+@dg.op
+def recaption_stale_clips(
+    context: dg.OpExecutionContext,
+    config: RecaptionConfig,
+    lake: dg.ResourceParam[Lake],
+    store: dg.ResourceParam[ObjectStore],
+    settings: dg.ResourceParam[Settings],
+) -> list[str]:
+    """Caption the most valuable stale clips, and give the batches that they belong to."""
+    budget = config.budget if config.budget is not None else settings.captions.recaption_budget
+    minutes = config.minutes if config.minutes is not None else settings.captions.recaption_minutes
+    captioner = load_captioner(settings.captions.backend, settings.captions.options)
+    done = recaption(lake, store, captioner, budget, minutes, context.run_id, bar)
+    context.add_output_metadata({"clips": sum(done.values()), "captioner_version": captioner.version})
+    for batch, num_clips in done.items():
+        key = table_key("captions.captions")
+        context.log_event(dg.AssetMaterialization(key, partition=batch, metadata={"recaptioned": num_clips}))
+    return sorted(done)
+
+
+@dg.op
+def score_new_captions(
+    context: dg.OpExecutionContext,
+    batches: list[str],
+    lake: dg.ResourceParam[Lake],
+    store: dg.ResourceParam[ObjectStore],
+    settings: dg.ResourceParam[Settings],
+) -> bool:
+    """Score what the batches lack, so that a new caption can win."""
+    scorers = load_scorers(settings.scores)
+    for batch in batches:
+        read = lake.snapshot_id()
+        result = score_batch(lake, store, scorers, batch, bar)
+        inputs = [("clips.clips", batch), ("captions.captions", batch)]
+        lake.commit(result.write("scores.clip_scores", context.run_id, batch, read, inputs), result.changes)
+        key = table_key("scores.clip_scores")
+        context.log_event(dg.AssetMaterialization(key, partition=batch, metadata={"scored": result.num_out}))
+    return bool(batches)
+
+
+@dg.op
+def refresh_models(
+    context: dg.OpExecutionContext,
+    changed: bool,
+    lake: dg.ResourceParam[Lake],
+    settings: dg.ResourceParam[Settings],
+) -> None:
+    """Every SQL model anew when a caption was written."""
+    for model in discover_models() if changed else ():
+        read = lake.snapshot_id()
+        result = build_model(lake, model, settings.subsets)
+        inputs = [(ref, None) for ref in model.refs]
+        lake.commit(result.write(model.table, context.run_id, None, read, inputs, model.code_version), result.changes)
+        context.log_event(dg.AssetMaterialization(table_key(model.table), metadata={"num_rows": result.num_out}))
+
+
+@dg.job(
+    name="recaption",
+    description="Clips without a text by the current captioner version, the most valuable first, up to a budget; then "
+    "their scores and the SQL models. Old texts stay.",
+)
+def recaption_job() -> None:
+    """Caption, score, refresh."""
+    refresh_models(score_new_captions(recaption_stale_clips()))
+
+
+@dg.op
+def compact_lake(
+    context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+) -> None:
+    """Merge small files and forget old snapshots."""
+    context.add_output_metadata(lake.maintain(settings.lake.keep_days))
+
+
+@dg.job(name="maintain_lake", description="Compaction of small data files and expiry of old snapshots.")
+def maintain_lake() -> None:
+    """One step."""
+    compact_lake()
+
+
+nightly_recaption = dg.ScheduleDefinition(
+    name="nightly_recaption",
+    job=recaption_job,
+    cron_schedule="0 2 * * *",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Re-caption within the budget, every night at two.",
 )
 
 
@@ -94,17 +215,20 @@ def _one_worker() -> None:
     os.environ["INTERNVID_BAR_POSITION"] = str(current_process()._identity[0])
 
 
-def run_job(job: str, assets: Sequence[str], batch: str | None = None) -> RunOutcome:
-    """Run some assets of a job in this process, recorded in the Dagster instance.
+def run_job(
+    job: str, assets: Sequence[str] | None = None, batch: str | None = None, config: dict | None = None
+) -> RunOutcome:
+    """Run a job, or some of its assets, in this process, recorded in the Dagster instance.
 
     Args:
-        assets: `schema.table` names.
+        assets: `schema.table` names; None: all.
+        config: the run's configuration, as in Dagster's launchpad.
     """
     from internvid_assets.definitions import defs
 
-    keys = [dg.AssetKey(name.split(".")) for name in assets]
+    keys = None if assets is None else [table_key(name) for name in assets]
     result = defs.resolve_job_def(job).execute_in_process(
-        instance=instance(), partition_key=batch, asset_selection=keys, raise_on_error=False
+        instance=instance(), partition_key=batch, asset_selection=keys, run_config=config, raise_on_error=False
     )
     return RunOutcome(batch or job, result.run_id, None if result.success else _first_error(result))
 
@@ -129,6 +253,6 @@ def instance() -> dg.DagsterInstance:
     return dg.DagsterInstance.get()
 
 
-jobs = [build_dataset, refresh_subsets]
+jobs = [build_dataset, refresh_subsets, recaption_job, train_viclip, release_dataset, maintain_lake]
 sensors = [new_sources]
-schedules: list[dg.ScheduleDefinition] = []
+schedules = [nightly_recaption]

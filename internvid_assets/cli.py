@@ -60,6 +60,33 @@ def lineage(
     typer.echo("\n".join(lines))
 
 
+@app.command()
+def recaption(
+    home: Home = None,
+    budget: Annotated[int | None, typer.Option(help="At most so many clips.", min=1)] = None,
+    minutes: Annotated[float | None, typer.Option(help="Begin nothing new after so long.", min=0)] = None,
+    captioner: Annotated[str | None, typer.Option(help="embedded, hf, endpoint or sidecar.")] = None,
+) -> None:
+    """Caption the most valuable clips that lack a text by the current captioner; old texts stay."""
+    settings = _settings(home, must_exist=True, captioner=captioner)
+    from internvid_assets.run import run_one_job
+
+    config = {"budget": budget, "minutes": minutes}
+    run_one_job(settings, "recaption", config={"ops": {"recaption_stale_clips": {"config": config}}})
+
+
+@app.command()
+def release(
+    subset: Annotated[str, typer.Argument(help="A subset, for example internvid_10m_flt.")],
+    home: Home = None,
+) -> None:
+    """Publish a subset as JSONL, Parquet, card, Croissant and checksums."""
+    settings = _settings(home, must_exist=True, subset=subset)
+    from internvid_assets.run import run_one_job
+
+    run_one_job(settings, "release_dataset")
+
+
 def _settings(home: Path | None, must_exist: bool = False, **options: Any) -> Any:
     """Settings from the options, the environment and the files; also prepares the home for Dagster."""
     from pydantic import ValidationError
@@ -71,6 +98,8 @@ def _settings(home: Path | None, must_exist: bool = False, **options: Any) -> An
         given["batch_size"] = options["batch_size"]
     if options.get("captioner") is not None:
         given["captions"] = {"backend": options["captioner"]}
+    if options.get("subset") is not None:
+        given["release"] = {"release_subset": options["subset"]}
     try:
         settings = Settings(**given)
     except (ValidationError, ValueError) as error:
@@ -89,6 +118,8 @@ def _export(settings: Any, given: dict[str, Any]) -> None:
         os.environ["INTERNVID_BATCH_SIZE"] = str(settings.batch_size)
     if "captions" in given:
         os.environ["INTERNVID_CAPTIONS__BACKEND"] = settings.captions.backend
+    if "release" in given:
+        os.environ["INTERNVID_RELEASE__RELEASE_SUBSET"] = settings.release.release_subset
     try:
         prepare_home(home)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from internvid_assets.captions.base import load_captioner
 from internvid_assets.errors import RunFailed, UsageError
@@ -23,7 +24,7 @@ def run_path(settings: Settings, sources: Sequence[str], until: str | None) -> N
     from internvid_assets import automation
 
     models = [model.table for model in discover_models()]
-    wanted = _until([*automation.BATCHED_TABLES, *models], until)
+    wanted = _until([*automation.BATCHED_TABLES, *models, *automation.PUBLISHED, *automation.TRAINED], until)
     try:
         load_captioner(settings.captions.backend, settings.captions.options)
         found = discover(sources)
@@ -34,12 +35,37 @@ def run_path(settings: Settings, sources: Sequence[str], until: str | None) -> N
     lake.close()
     batched = [table for table in wanted if table in automation.BATCHED_TABLES]
     outcomes = automation.run_batches(settings, batches, batched)
-    if len(wanted) > len(batched) and not any(outcome.error for outcome in outcomes):
-        outcomes.append(automation.run_job("refresh_subsets", [table for table in wanted if table in models]))
+    rest = [table for table in wanted if table not in automation.BATCHED_TABLES]
+    for job, tables in (
+        ("refresh_subsets", models),
+        ("release_dataset", automation.PUBLISHED[:1]),
+        ("train_viclip", [*automation.PUBLISHED[1:], *automation.TRAINED]),
+    ):
+        chosen = [table for table in tables if table in rest]
+        if chosen and not any(outcome.error for outcome in outcomes):
+            outcomes.append(automation.run_job(job, chosen))
     failed = [f"{outcome.name}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
     print_status(lake, settings)
     if failed:
         raise RunFailed("; ".join(failed))
+
+
+def run_one_job(settings: Settings, job: str, config: dict[str, Any] | None = None) -> None:
+    """Run one job of the home and print the table of stages.
+
+    Raises: UsageError for an unknown captioner; RunFailed when the run failed.
+    """
+    logging.getLogger("dagster").setLevel(logging.ERROR)
+    from internvid_assets import automation
+
+    try:
+        load_captioner(settings.captions.backend, settings.captions.options)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    outcome = automation.run_job(job, config=config)
+    print_status(Lake(settings), settings)
+    if outcome.error:
+        raise RunFailed(f"{job}: {outcome.error}")
 
 
 def _until(tables: Sequence[str], until: str | None) -> list[str]:

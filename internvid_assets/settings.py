@@ -37,6 +37,8 @@ class LakeSettings(_Section):
     """None: a folder under home. Else a folder or `s3://bucket/prefix`."""
     max_retries: int = Field(default=60, ge=0)
     """How often a commit that met another writer is tried again."""
+    keep_days: float = Field(default=30.0, ge=0)
+    """Snapshots older than this are forgotten by `maintain_lake`; releases are files and stay."""
 
 
 class GateSettings(_Section):

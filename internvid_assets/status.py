@@ -6,6 +6,7 @@ from typing import Any
 
 from internvid_assets.lake import Lake
 from internvid_assets.settings import Settings
+from internvid_assets.store import ObjectStore, open_store
 
 _LATEST = """
 with latest as (
@@ -35,4 +36,23 @@ def print_status(lake: Lake, settings: Settings) -> None:
         print(f"{row['asset']:<26}{row['num_in']:>9}{row['num_out']:>9}{row['seconds']:>10.1f}  {row['reasons']}")
     home = settings.home.resolve()
     print(f"\nhome     {home}\ntables   {settings.catalog_uri}\nmedia    {settings.media_uri}")
-    print(f"UI       DAGSTER_HOME={home / 'dagster'} dagster dev")
+    for name, uri in _published(lake, open_store(settings)):
+        print(f"{name:<8} {uri}")
+    print(f"UI       make dev HOME_FOLDER={home}")
+
+
+def _published(lake: Lake, store: ObjectStore) -> list[tuple[str, str]]:
+    """Newest release, newest shards and the reports of their checkpoints."""
+    queries = {
+        "release": "select manifest_key as key from release.dataset_release order by snapshot_id desc limit 1",
+        "shards": "select shard_key as key from release.training_shards order by snapshot_id desc, shard_key limit 1",
+        "report": "select e.report_key || '/report.html' as key from viclip.viclip_evaluation as e "
+        "join viclip.viclip_checkpoint as c using (checkpoint_id) join release.training_shards as s using (shards_id) "
+        "order by s.snapshot_id desc, e.report_key desc limit 1",
+    }
+    found = [(name, lake.rows(query)) for name, query in queries.items()]
+    return [
+        (name, store.uri(rows[0]["key"] if name == "report" else rows[0]["key"].rpartition("/")[0]))
+        for name, rows in found
+        if rows
+    ]

@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def train(
     """
     # --- prepare ------------------------------------------------------------------------------------------------------
     rank, world_size = start_processes()
-    phases = _phases(recipe, manifest, seed)
+    phases = _phases(recipe, manifest, seed, world_size)
     _claim(output, _identity(recipe, manifest, seed, init), rank)
     torch.manual_seed(seed)
     model = load_viclip(init, recipe.model).train() if init else _new_model(recipe)
@@ -180,13 +180,25 @@ def _new_model(recipe: Recipe) -> ViCLIP:
     return model
 
 
-def _phases(recipe: Recipe, manifest: ShardManifest, seed: int) -> list[Phase]:
+def _phases(recipe: Recipe, manifest: ShardManifest, seed: int, world_size: int) -> list[Phase]:
     phases = []
     for number, stage in enumerate(recipe.stages):
+        stage = _fitted(stage, manifest.total, world_size)
         order = EpochOrder(manifest.num_samples, stage.batch_size, seed + 1000 * number, recipe.data.window_shards)
         length = stage.steps if stage.steps is not None else round((stage.epochs or 0) * order.steps_per_epoch)
         phases.append(Phase(number, stage, order, max(1, length)))
     return phases
+
+
+def _fitted(stage: Stage, num_samples: int, world_size: int) -> Stage:
+    """The stage with a batch that the shards can fill; says so when that changes it."""
+    if stage.batch_size <= num_samples:
+        return stage
+    fitting = num_samples // world_size * world_size
+    if fitting < 2:
+        raise ValueError(f"the shards hold {num_samples} samples, too few to contrast on {world_size} processes")
+    print(f"training: batch_size {stage.batch_size} lowered to {fitting}: the shards hold no more", file=sys.stderr)
+    return replace(stage, batch_size=fitting)
 
 
 def _identity(recipe: Recipe, manifest: ShardManifest, seed: int, init: Path | None) -> dict[str, Any]:

@@ -31,19 +31,29 @@ CODE_VERSION = "1"
 TRANSCRIBER_VERSION = short_hash(CODE_VERSION, speech.MODEL_ID)
 KEY = ("clip_id", "captioner", "captioner_version")
 Progress = Callable[..., Any]
+Only = frozenset[str] | None
+"""Clip ids to which work is limited; None: no limit."""
 _CHUNK = 32
 
 
-def coarse_batch(lake: Lake, store: ObjectStore, captioner: Captioner, batch: str, progress: Progress) -> StageResult:
-    """A text of the middle frame of every clip that lacks one by this captioner version."""
+def coarse_batch(
+    lake: Lake, store: ObjectStore, captioner: Captioner, batch: str, progress: Progress, only: Only = None
+) -> StageResult:
+    """A text of the middle frame of every clip that lacks one by this captioner version; of `only` these, if given."""
+    todo = missing_clips(lake, "captions.coarse_captions", captioner.name, captioner.version, batch, only)
     return _from_frames(
-        lake, store, captioner, batch, "captions.coarse_captions", captioner.coarse, _coarse_row, progress
+        lake, store, captioner, batch, "captions.coarse_captions", todo, captioner.coarse, _coarse_row, progress, only
     )
 
 
-def fine_batch(lake: Lake, store: ObjectStore, captioner: Captioner, batch: str, progress: Progress) -> StageResult:
-    """Per-second texts and the motion of every clip that lacks them by this captioner version."""
-    return _from_frames(lake, store, captioner, batch, "captions.fine_captions", captioner.fine, _fine_row, progress)
+def fine_batch(
+    lake: Lake, store: ObjectStore, captioner: Captioner, batch: str, progress: Progress, only: Only = None
+) -> StageResult:
+    """Per-second texts and the motion of every clip that lacks them by this captioner version; of `only` these, if given."""
+    todo = missing_clips(lake, "captions.fine_captions", captioner.name, captioner.version, batch, only)
+    return _from_frames(
+        lake, store, captioner, batch, "captions.fine_captions", todo, captioner.fine, _fine_row, progress, only
+    )
 
 
 def _coarse_row(result: CoarseCaption) -> dict[str, Any]:
@@ -59,9 +69,11 @@ def _fine_row(result: FineCaption) -> dict[str, Any]:
     }
 
 
-def missing_clips(lake: Lake, table: str, captioner: str | None, version: str, batch: str) -> list[dict[str, Any]]:
+def missing_clips(
+    lake: Lake, table: str, captioner: str | None, version: str, batch: str, only: Only = None
+) -> list[dict[str, Any]]:
     """Clips of the batch without a row of the version in a text table, with what is known of their source."""
-    return lake.rows(
+    found = lake.rows(
         "select c.clip_id, c.video_id, c.start_seconds, c.end_seconds, v.caption, v.title, v.media_key, v.source_uri, "
         "v.has_audio, v.has_subtitles from clips.clips as c join videos.raw_videos as v using (video_id, batch) "
         f"where c.batch = $batch and not exists (select 1 from {table} as held where held.clip_id = c.clip_id "
@@ -69,6 +81,7 @@ def missing_clips(lake: Lake, table: str, captioner: str | None, version: str, b
         "order by c.video_id, c.start_seconds",
         {"batch": batch, "version": version, "captioner": captioner},
     )
+    return [clip for clip in found if only is None or clip["clip_id"] in only]
 
 
 def _from_frames(
@@ -77,11 +90,13 @@ def _from_frames(
     captioner: Captioner,
     batch: str,
     table: str,
+    missing: list[dict[str, Any]],
     describe: Callable[[Sequence[ClipInput]], list[Any]],
     as_row: Callable[[Any], dict[str, Any]],
     progress: Progress,
+    only: Only,
 ) -> StageResult:
-    todo = {clip["clip_id"]: clip for clip in missing_clips(lake, table, captioner.name, captioner.version, batch)}
+    todo = {clip["clip_id"]: clip for clip in missing}
     rows: list[dict[str, Any]] = []
     refused: list[Quarantined] = []
     frames = FrameSource(lake, store).of_clips(list(todo))
@@ -93,7 +108,7 @@ def _from_frames(
                 refused.append(Quarantined(identity, result.reason, result.detail, todo[identity]["source_uri"]))
             else:
                 rows.append(_keyed(batch, identity, captioner.name, captioner.version, as_row(result)))
-    return _result(lake, batch, table, len(todo), rows, refused)
+    return _result(lake, batch, table, len(todo), rows, refused, only)
 
 
 def transcribe_batch(lake: Lake, store: ObjectStore, batch: str, progress: Progress) -> StageResult:
@@ -179,13 +194,19 @@ def _chunks(items: Iterable[Any], size: int) -> Iterable[list[Any]]:
 
 
 def _result(
-    lake: Lake, batch: str, table: str, num_in: int, rows: list[dict[str, Any]], refused: list[Quarantined]
+    lake: Lake,
+    batch: str,
+    table: str,
+    num_in: int,
+    rows: list[dict[str, Any]],
+    refused: list[Quarantined],
+    only: Only = None,
 ) -> StageResult:
     samples = [row["text"] for row in rows if row.get("text")][:8]
     return StageResult(
         changes=[
             Append(table, lake.to_arrow(table, rows), KEY),
-            quarantine_change(lake, batch, table.partition(".")[2], refused),
+            quarantine_change(lake, batch, table.partition(".")[2], refused, only),
         ],
         num_in=num_in,
         num_out=len(rows),

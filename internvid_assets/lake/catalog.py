@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -188,10 +188,12 @@ class Lake:
             connection = self.connection
 
             def attempt() -> Commit:
+                began = time.perf_counter()
                 connection.execute("begin")
                 try:
                     applied = [_apply(connection, change) for change in changes]
-                    _record(connection, write, any(applied))
+                    seconds = write.seconds + time.perf_counter() - began
+                    _record(connection, replace(write, seconds=seconds), any(applied))
                     connection.execute("commit")
                 except BaseException:
                     _rollback(connection)
@@ -199,6 +201,20 @@ class Lake:
                 return Commit(self.snapshot_id(), any(applied))
 
             return self._retried(attempt)
+
+    def maintain(self, keep_days: float) -> dict[str, int]:
+        """Merge small data files, forget snapshots older than `keep_days`, delete files that no snapshot needs.
+
+        Returns: how many snapshots were forgotten and how many files were merged and deleted.
+        """
+        before = f"now() - interval '{float(keep_days) * 86400:.0f} seconds'"
+        with self._lock:
+            steps = {
+                "snapshots_forgotten": f"call ducklake_expire_snapshots('lake', older_than => {before})",
+                "tables_merged": "call ducklake_merge_adjacent_files('lake')",
+                "files_deleted": f"call ducklake_cleanup_old_files('lake', older_than => {before})",
+            }
+            return {name: len(self.query(step)) for name, step in steps.items()}
 
     def _create_missing_tables(self) -> None:
         connection = self._connection

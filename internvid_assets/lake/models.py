@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.lineage import lineage
 
 LAYERS = {"staging": "staging", "intermediate": "intermediate", "marts": "subsets"}
 """Folder to schema, in the order in which layers may read each other."""
@@ -112,3 +114,23 @@ def _ordered(models: list[SqlModel], by_table: dict[str, SqlModel]) -> list[SqlM
     for model in models:
         visit(model, ())
     return list(done.values())
+
+
+def column_lineage(model: SqlModel, columns: Mapping[str, Sequence[str]]) -> dict[str, tuple[tuple[str, str], ...]]:
+    """For each column of a model the (table, column) pairs that it is computed from.
+
+    Args:
+        columns: the columns of every table that the model reads.
+    """
+    schema: dict[str, dict[str, dict[str, str]]] = {}
+    for table, names in columns.items():
+        db, _, name = table.partition(".")
+        schema.setdefault(db, {})[name] = dict.fromkeys(names, "varchar")
+    nodes = lineage(None, model.sql, schema=schema, dialect="duckdb")
+    assert isinstance(nodes, dict)
+    origins = {}
+    for name, root in nodes.items():
+        leaves = [node for node in root.walk() if not node.downstream]
+        tables = [(leaf.expression.find(exp.Table), leaf.name.rpartition(".")[2].strip('"')) for leaf in leaves]
+        origins[name] = tuple(sorted({(f"{t.db}.{t.name}", column) for t, column in tables if t is not None and t.db}))
+    return origins

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from internvid_assets.lake.catalog import Change, Lake, Replace
+from internvid_assets.lake.catalog import Change, Lake, Replace, Write
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,36 @@ class StageResult:
     drops: Mapping[str, int] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    def write(
+        self,
+        asset: str,
+        run_id: str,
+        partition: str | None,
+        read_snapshot_id: int,
+        inputs: Sequence[tuple[str, str | None]],
+        code_version: str = "",
+        config_hash: str = "",
+    ) -> Write:
+        """The lineage row of these changes."""
+        return Write(
+            asset, run_id, partition, read_snapshot_id, inputs, code_version, config_hash, self.num_in, self.num_out,
+            self.drops,
+        )  # fmt: skip
 
-def quarantine_change(lake: Lake, batch: str, stage: str, items: Sequence[Quarantined]) -> Replace:
-    """The quarantine rows of one stage of one batch, replaced whole."""
+
+def quarantine_change(
+    lake: Lake, batch: str, stage: str, items: Sequence[Quarantined], only: frozenset[str] | None = None
+) -> Replace:
+    """The quarantine rows of one stage of one batch, replaced whole, or for the items of `only`."""
     rows = [
         {"batch": batch, "stage": stage, "item_id": i.item_id, "source_uri": i.source_uri, "reason": i.reason,
          "detail": i.detail}
         for i in items
     ]  # fmt: skip
-    return Replace(
-        "videos.quarantine", lake.to_arrow("videos.quarantine", rows), f"batch = '{batch}' and stage = '{stage}'"
-    )
+    where = f"batch = '{batch}' and stage = '{stage}'"
+    if only is not None:
+        where += " and item_id in (" + ", ".join(f"'{item}'" for item in sorted(only)) + ")"
+    return Replace("videos.quarantine", lake.to_arrow("videos.quarantine", rows), where)
 
 
 def count_reasons(items: Sequence[Quarantined]) -> dict[str, int]:

@@ -6,7 +6,7 @@ from internvid_assets.lake import Lake
 from internvid_assets.lake.assets import StageRun, lake_asset
 from internvid_assets.lake.stage import short_hash
 from internvid_assets.progress import bar
-from internvid_assets.scores.base import load_scorer
+from internvid_assets.scores.base import load_scorers
 from internvid_assets.scores.write import CODE_VERSION, score_batch
 from internvid_assets.settings import Settings
 from internvid_assets.store import ObjectStore
@@ -23,7 +23,7 @@ def clip_scores(
 ) -> dg.MaterializeResult:
     """One row is one number of one clip, or of one clip and caption, by one scorer version."""
     stage = StageRun(context, lake)
-    scorers = [load_scorer(name, backend) for name, backend in settings.scores.model_dump().items()]
+    scorers = load_scorers(settings.scores)
     result = score_batch(lake, store, scorers, stage.batch, bar)
     return stage.finish(result, short_hash([(s.name, s.backend, s.version) for s in scorers]))
 

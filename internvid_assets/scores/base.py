@@ -9,6 +9,7 @@ from typing import Protocol
 
 from internvid_assets.clips.packs import ClipFrames, PackedFrame
 from internvid_assets.lake.stage import Refusal
+from internvid_assets.settings import ScoreSettings
 
 _SCORERS = {
     ("similarity", "embedded"): "internvid_assets.scores.similarity:ConseSimilarity",
@@ -45,6 +46,11 @@ def load_scorer(name: str, backend: str) -> Scorer:
         raise ValueError(f"scores.{name} = {backend!r} does not exist: choose one of {known or 'no backend'}")
     module, _, kind = _SCORERS[name, backend].partition(":")
     return getattr(import_module(module), kind)()
+
+
+def load_scorers(settings: ScoreSettings) -> list[Scorer]:
+    """One scorer for each score, by the backend that the settings name."""
+    return [load_scorer(name, backend) for name, backend in settings.model_dump().items()]
 
 
 def four_uniform(frames: ClipFrames) -> list[PackedFrame]:

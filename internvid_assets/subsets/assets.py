@@ -2,11 +2,12 @@
 
 import dagster as dg
 
-from internvid_assets.lake import CreateAs, Lake
+from internvid_assets.lake import Lake
 from internvid_assets.lake.assets import OWNERS, StageRun, table_key
-from internvid_assets.lake.models import SqlModel, discover
-from internvid_assets.lake.stage import StageResult, short_hash
+from internvid_assets.lake.models import SqlModel, column_lineage, discover
 from internvid_assets.settings import Settings
+from internvid_assets.subsets.build import build_model, model_config
+from internvid_assets.subsets.histograms import histogram_markdown
 
 
 def _asset(model: SqlModel) -> dg.AssetsDefinition:
@@ -26,16 +27,27 @@ def _asset(model: SqlModel) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
     ) -> dg.MaterializeResult:
         stage = StageRun(context, lake)
-        lake.set_parameters(settings.subsets.parameters)
-        num_rows = lake.value(f"select count(*) from ({model.sql}) as model")
-        result = StageResult([CreateAs(model.table, model.sql)], num_in=num_rows, num_out=num_rows)
-        done = stage.finish(result, short_hash(settings.subsets.parameters))
-        fields = [dg.TableColumn(f.name, str(f.type)) for f in lake.schema(model.table)]
-        return done._replace(
-            metadata={**(done.metadata or {}), "dagster/column_schema": dg.TableSchema(columns=fields)}
-        )
+        done = stage.finish(build_model(lake, model, settings.subsets), model_config(settings.subsets))
+        return done._replace(metadata={**(done.metadata or {}), **_shown(lake, model)})
 
     return table
+
+
+def _shown(lake: Lake, model: SqlModel) -> dict[str, dg.MetadataValue]:
+    """Schema, column lineage and a preview of the table as it now is."""
+    columns = [dg.TableColumn(f.name, str(f.type)) for f in lake.schema(model.table)]
+    origins = column_lineage(model, {ref: lake.schema(ref).names for ref in model.refs})
+    lineage = dg.TableColumnLineage(
+        {
+            name: [dg.TableColumnDep(table_key(table), column) for table, column in sources]
+            for name, sources in origins.items()
+        }
+    )
+    return {
+        "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
+        "dagster/column_lineage": dg.MetadataValue.column_lineage(lineage),
+        "preview": dg.MetadataValue.md(histogram_markdown(lake, model.table)),
+    }
 
 
 assets = [_asset(model) for model in discover()]

@@ -18,7 +18,10 @@ def training_curves(path: Path, metrics: Sequence[Mapping[str, Any]], control: S
     figure = Figure(figsize=(10, 2.8), layout="constrained")
     axes = figure.subplots(1, 3)
     for axis, name, title in zip(
-        axes, ("loss", "accuracy", "learning_rate"), ("contrastive loss", "accuracy in the batch", "learning rate"), strict=True
+        axes,
+        ("loss", "accuracy", "learning_rate"),
+        ("contrastive loss", "accuracy in the batch", "learning rate"),
+        strict=True,
     ):
         for rows, colour, label in ((metrics, _BLUE, "ViCLIP"), (control, _ORANGE, "control")):
             if rows:
@@ -50,7 +53,11 @@ def accuracy(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
         axis.errorbar(x, value["value"], error, color=_INK, linewidth=1, capsize=2)
         axis.plot([x - width / 2, x + width / 2], [value["chance"]] * 2, color=_INK, linestyle=":", linewidth=1.5)
     axis.set_xticks(range(len(names)), names, fontsize=8)
-    _dress(axis, "  ".join(f"{'blue orange grey'.split()[i % 3]}: {m}" for i, m in enumerate(models)) + "  dotted: chance", "")
+    _dress(
+        axis,
+        "  ".join(f"{['blue', 'orange', 'grey'][i % 3]}: {m}" for i, m in enumerate(models)) + "  dotted: chance",
+        "",
+    )
     axis.set_ylim(0, 1)
     figure.savefig(path, dpi=110)
 

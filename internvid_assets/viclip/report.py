@@ -81,8 +81,8 @@ def _dataset(lake: Lake, shards_id: str, subset: str) -> dict[str, Any]:
 def _samples(output: Path, lake: Lake, frames: FrameSource, shards_id: str) -> list[dict[str, Any]]:
     """A few trained clips with a strip of frames, caption and scores; chosen by hash."""
     rows = lake.rows(
-        "select clip_id, caption, similarity, aesthetic, end_seconds - start_seconds as seconds from release.shard_samples "
-        "join clips.clips using (clip_id) join subsets.filtered_pairs using (clip_id) "
+        "select clip_id, caption, similarity, aesthetic, duration_seconds as seconds from release.shard_samples "
+        "join subsets.filtered_pairs using (clip_id) "
         "where shards_id = ? order by md5(clip_id) limit ?",
         [shards_id, _NUM_SAMPLES],
     )
@@ -108,11 +108,11 @@ def _draw(
     figures.accuracy(output / "accuracy.png", evaluation["results"])
     for table in list(evaluation["confusion"].values())[:1]:
         figures.confusion(output / "confusion.png", table["classes"], table["counts"])
-    columns = {"end_seconds - start_seconds": "clip seconds", "num_words": "caption words", "similarity": "similarity",
+    columns = {"duration_seconds": "clip seconds", "num_words": "caption words", "similarity": "similarity",
                "aesthetic": "aesthetic score"}  # fmt: skip
     table = lake.query(
-        f"select {', '.join(columns)} from release.shard_samples join clips.clips using (clip_id) "
-        "join subsets.filtered_pairs using (clip_id) where shards_id = ?".replace("end_seconds - start_seconds", "clips.end_seconds - clips.start_seconds"),
+        f"select {', '.join(columns)} from release.shard_samples join subsets.filtered_pairs using (clip_id) "
+        "where shards_id = ?",
         [shards_id],
     )
     values = [[v for v in column.to_pylist() if v is not None] for column in table.columns]

@@ -7,6 +7,7 @@ from typing import Any
 from internvid_assets.lake import Lake
 from internvid_assets.settings import Settings
 from internvid_assets.store import ObjectStore, open_store
+from internvid_assets.viclip.newest import newest_report
 
 _LATEST = """
 with latest as (
@@ -42,17 +43,12 @@ def print_status(lake: Lake, settings: Settings) -> None:
 
 
 def _published(lake: Lake, store: ObjectStore) -> list[tuple[str, str]]:
-    """Newest release, newest shards and the reports of their checkpoints."""
+    """Newest release, newest shards and newest report, where there are any."""
     queries = {
         "release": "select manifest_key as key from release.dataset_release order by snapshot_id desc limit 1",
         "shards": "select shard_key as key from release.training_shards order by snapshot_id desc, shard_key limit 1",
-        "report": "select e.report_key || '/report.html' as key from viclip.viclip_evaluation as e "
-        "join viclip.viclip_checkpoint as c using (checkpoint_id) join release.training_shards as s using (shards_id) "
-        "order by s.snapshot_id desc, e.report_key desc limit 1",
     }
-    found = [(name, lake.rows(query)) for name, query in queries.items()]
-    return [
-        (name, store.uri(rows[0]["key"] if name == "report" else rows[0]["key"].rpartition("/")[0]))
-        for name, rows in found
-        if rows
-    ]
+    folders = {name: rows[0]["key"].rpartition("/")[0] for name, query in queries.items() if (rows := lake.rows(query))}
+    if report := newest_report(lake):
+        folders["report"] = f"{report}/report.html"
+    return [(name, store.uri(key)) for name, key in folders.items()]

@@ -14,6 +14,7 @@ from internvid_assets.lake.stage import StageResult
 from internvid_assets.settings import ViclipSettings
 from internvid_assets.store import ObjectStore
 from internvid_assets.viclip.launch import check_finished, evaluate_command, evaluation_key
+from internvid_assets.viclip.newest import newest_report
 from internvid_assets.viclip.report import write_report
 from internvid_assets.viclip.train import Launch
 
@@ -64,7 +65,7 @@ def evaluate_models(
     )
     num_in = lake.value("select count(*) from viclip.viclip_checkpoint")
     metadata = {row["model"] + " " + row["benchmark"] + " " + row["metric"]: row["value"] for row in rows}
-    return StageResult([change], num_in, len(rows), metadata=metadata), report_key or _newest_report(lake)
+    return StageResult([change], num_in, len(rows), metadata=metadata), report_key or newest_report(lake)
 
 
 def _rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -73,12 +74,3 @@ def _rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
         for result in evaluation["results"]
         for figure in result["figures"]
     ]
-
-
-def _newest_report(lake: Lake) -> str | None:
-    rows = lake.rows(
-        "select report_key from viclip.viclip_evaluation as e join viclip.viclip_checkpoint as c using (checkpoint_id) "
-        "join (select shards_id, max(snapshot_id) as at from release.training_shards group by all) using (shards_id) "
-        "order by at desc, report_key limit 1"
-    )
-    return rows[0]["report_key"] if rows else None

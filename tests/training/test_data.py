@@ -1,0 +1,99 @@
+"""Sample order, frame choice and shard reading."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.data import EpochOrder, ShardManifest, ShardReader, TrainingClips, choose_frames, resized
+from training.recipe import DataConfig
+
+sizes = st.lists(st.integers(1, 12), min_size=1, max_size=8)
+
+
+@given(sizes, st.integers(1, 10), st.integers(0, 5), st.integers(1, 4))
+def test_an_epoch_holds_every_sample_at_most_once(num_samples: list[int], batch: int, seed: int, window: int) -> None:
+    batch = min(batch, sum(num_samples))
+    order = EpochOrder(tuple(num_samples), batch, seed, window)
+    for epoch in range(2):
+        steps = range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch)
+        seen = [key for step in steps for key in order.batch(step)]
+        assert all(e == epoch for e, _ in seen)
+        assert len(seen) == len(set(seen)) == order.steps_per_epoch * batch
+        assert sum(num_samples) - len(seen) < batch
+
+
+def test_order_depends_on_seed_and_epoch_only() -> None:
+    first, again, other = (EpochOrder((8, 8, 8, 6), 5, seed, 2) for seed in (1, 1, 2))
+    assert first.batch(7) == again.batch(7)
+    assert [n for _, n in first.batch(0)] != [n for _, n in other.batch(0)]
+    assert [n for _, n in first.batch(0)] != [n for _, n in first.batch(first.steps_per_epoch)]
+
+
+@given(st.integers(1, 40), st.integers(1, 16), st.integers(0, 9))
+def test_frames_are_ordered_one_a_span(num_stored: int, num_wanted: int, seed: int) -> None:
+    middle = choose_frames(num_stored, num_wanted, None)
+    chosen = choose_frames(num_stored, num_wanted, np.random.default_rng(seed))
+    for frames in (middle, chosen):
+        assert len(frames) == num_wanted and frames == sorted(frames)
+        assert frames[0] >= 0 and frames[-1] < num_stored
+    if num_stored % num_wanted == 0:
+        span = num_stored // num_wanted
+        assert [frame // span for frame in chosen] == list(range(num_wanted))
+
+
+def test_shards_are_read_as_they_were_written(shards: Path) -> None:
+    reader = ShardReader(ShardManifest.read(shards))
+    samples = [reader[number] for number in range(len(reader))]
+    assert len(samples) == 30 and len({sample.clip_id for sample in samples}) == 30
+    assert all(len(sample.frames) == 8 and sample.video_id in sample.clip_id for sample in samples)
+    theirs = webdataset.WebDataset(sorted(str(p) for p in shards.glob("*.tar")), shardshuffle=False)
+    for ours, sample in zip(samples, theirs, strict=True):
+        assert (ours.clip_id, ours.caption, ours.frames[3]) == (
+            sample["__key__"],
+            sample["txt"].decode(),
+            sample["f03.jpg"],
+        )
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_number(shards: Path) -> None:
+    reader = ShardReader(ShardManifest.read(shards))
+    plain, cached = (TrainingClips(reader, DataConfig(cache_frames=c), 4, 32, seed=1) for c in (False, True))
+    assert plain[0, 5]["video"].shape == (4, 3, 32, 32)
+    assert np.array_equal(plain[0, 5]["video"], cached[0, 5]["video"])
+    assert not np.array_equal(plain[0, 5]["video"], plain[1, 5]["video"])
+
+
+def test_pictures_are_resized_whole() -> None:
+    picture = np.zeros((40, 80, 3), np.uint8)
+    picture[:, 40:] = 255
+    small = resized([picture], 16)
+    assert small.shape == (1, 3, 16, 16) and small[0, 0, :, :7].max() == 0 and small[0, 0, :, 9:].min() == 255
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "manifest.json").unlink(), "lacks manifest.json"),
+        (lambda f: (f / "train-000001.tar").write_bytes(b"torn"), "has 4 bytes"),
+        (lambda f: (f / "train-000002.tar").unlink(), "has None bytes"),
+        (lambda f: _set(f, "format", "other/9"), "'other/9'"),
+    ],
+)
+def test_torn_shards_are_named(shards: Path, tmp_path: Path, damage, message: str) -> None:
+    folder = shutil.copytree(shards, tmp_path / "torn")
+    damage(folder)
+    with pytest.raises(ValueError, match=message):
+        ShardManifest.read(folder)
+
+
+def _set(folder: Path, name: str, value: str) -> None:
+    values = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(values | {name: value}))

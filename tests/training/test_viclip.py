@@ -1,0 +1,167 @@
+"""The model against independent implementations and published facts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPConfig, CLIPModel
+
+from training.viclip import (
+    TextConfig,
+    ViCLIP,
+    ViCLIPConfig,
+    VisionConfig,
+    clean_caption,
+    load_viclip,
+    save_viclip,
+    tokenize,
+)
+from training.viclip.attention import attention
+from training.viclip.tokenizer import shortened
+from training.viclip.vision import drop_tokens, num_kept_tokens
+
+SMALL = ViCLIPConfig(
+    VisionConfig(num_frames=4, image_size=32, patch_size=8, width=128, layers=2, heads=2),
+    TextConfig(width=128, layers=2, heads=2),
+    embed_dim=96,
+)
+
+
+def from_hugging_face(clip: CLIPModel) -> dict[str, torch.Tensor]:
+    """CLIP's weights under our names; a fourth frame-sized temporal table of zeros."""
+    source, state = clip.state_dict(), {"temp": torch.tensor(0.05)}
+    towers = {"vision_encoder": "vision_model", "text_encoder": "text_model"}
+    for ours, theirs in towers.items():
+        for layer in range(2):
+            a, b = f"{ours}.transformer.resblocks.{layer}", f"{theirs}.encoder.layers.{layer}"
+            for kind in ("weight", "bias"):
+                parts = [source[f"{b}.self_attn.{x}_proj.{kind}"] for x in "qkv"]
+                state[f"{a}.attn.in_proj_{kind}"] = torch.cat(parts)
+                state[f"{a}.attn.out_proj.{kind}"] = source[f"{b}.self_attn.out_proj.{kind}"]
+                state[f"{a}.ln_1.{kind}"] = source[f"{b}.layer_norm1.{kind}"]
+                state[f"{a}.ln_2.{kind}"] = source[f"{b}.layer_norm2.{kind}"]
+                state[f"{a}.mlp.c_fc.{kind}"] = source[f"{b}.mlp.fc1.{kind}"]
+                state[f"{a}.mlp.c_proj.{kind}"] = source[f"{b}.mlp.fc2.{kind}"]
+    for kind in ("weight", "bias"):
+        state[f"vision_encoder.ln_pre.{kind}"] = source[f"vision_model.pre_layrnorm.{kind}"]
+        state[f"vision_encoder.ln_post.{kind}"] = source[f"vision_model.post_layernorm.{kind}"]
+        state[f"text_encoder.ln_final.{kind}"] = source[f"text_model.final_layer_norm.{kind}"]
+    return state | {
+        "vision_encoder.conv1.weight": source["vision_model.embeddings.patch_embedding.weight"],
+        "vision_encoder.class_embedding": source["vision_model.embeddings.class_embedding"],
+        "vision_encoder.positional_embedding": source["vision_model.embeddings.position_embedding.weight"],
+        "vision_encoder.temporal_positional_embedding": torch.zeros(1, 4, 128),
+        "vision_encoder.proj": source["visual_projection.weight"].T,
+        "text_encoder.token_embedding.weight": source["text_model.embeddings.token_embedding.weight"],
+        "text_encoder.positional_embedding": source["text_model.embeddings.position_embedding.weight"],
+        "text_encoder.text_projection": source["text_projection.weight"].T,
+    }
+
+
+@pytest.fixture(scope="module")
+def clip() -> CLIPModel:
+    torch.manual_seed(0)
+    tower = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = CLIPConfig(
+        text_config={**tower, "max_position_embeddings": 77, "vocab_size": 49408, "eos_token_id": 49407},
+        vision_config={**tower, "image_size": 32, "patch_size": 8},
+        projection_dim=96,
+    )
+    return CLIPModel(config).eval()
+
+
+@torch.no_grad()
+def test_one_frame_and_text_equal_clip(clip: CLIPModel) -> None:
+    model = load_viclip(from_hugging_face(clip), SMALL)
+    picture = torch.randn(3, 3, 32, 32)
+    theirs = clip.vision_model(picture).pooler_output @ clip.visual_projection.weight.T
+    assert torch.allclose(model.vision_encoder(picture.unsqueeze(1)), theirs, atol=1e-5)
+    tokens = tokenize(["a photo of a dog", "two cats"])
+    theirs = clip.text_model(tokens).pooler_output @ clip.text_projection.weight.T
+    assert torch.allclose(model.text_encoder(tokens), theirs, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_order_of_frames_matters_only_through_the_temporal_table(clip: CLIPModel) -> None:
+    model = load_viclip(from_hugging_face(clip), SMALL)
+    video = torch.randn(2, 4, 3, 32, 32)
+    assert torch.allclose(model.encode_video(video), model.encode_video(video.flip(1)), atol=1e-5)
+    torch.nn.init.normal_(model.vision_encoder.temporal_positional_embedding)
+    assert not torch.allclose(model.encode_video(video), model.encode_video(video.flip(1)), atol=1e-4)
+
+
+def test_sizes_are_those_of_the_paper() -> None:
+    with torch.device("meta"):
+        counts = {
+            name: sum(p.numel() for p in ViCLIP(getattr(ViCLIPConfig, name)()).parameters()) for name in ("l14", "b16")
+        }
+    assert 427e6 < counts["l14"] < 428.5e6
+    assert 149e6 < counts["b16"] < 151e6
+    assert (num_kept_tokens(2048, 0.9), num_kept_tokens(1568, 0.9)) == (205, 157)
+
+
+def test_dropping_keeps_a_random_ordered_subset() -> None:
+    tokens = torch.arange(40.0).view(1, 40, 1).expand(3, 40, 2)
+    kept = drop_tokens(tokens, 0.75)
+    assert kept.shape == (3, 10, 2)
+    assert all(torch.equal(row, row.sort().values) and len(row.unique()) == 10 for row in kept[..., 0])
+    assert torch.equal(drop_tokens(tokens, 0.0), tokens)
+
+
+def test_saved_weights_come_back_and_give_the_same_bytes(tmp_path: Path) -> None:
+    model = ViCLIP(SMALL).eval()
+    for name in ("a", "b"):
+        save_viclip(tmp_path / name, model.state_dict(), SMALL)
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+    back = load_viclip(tmp_path / "a")
+    assert back.config == SMALL
+    assert all(torch.equal(x, y) for x, y in zip(model.state_dict().values(), back.state_dict().values(), strict=True))
+
+
+def test_a_published_file_loads_without_a_config(tmp_path: Path) -> None:
+    state = ViCLIP(SMALL).state_dict() | {"temp": torch.tensor(0.02)}
+    torch.save({"model": state}, tmp_path / "ViClip.pth")
+    model = load_viclip(tmp_path / "ViClip.pth")
+    assert model.config.vision.heads == 2 and float(model.temp.detach()) == pytest.approx(0.02)
+
+
+def test_weights_for_other_sizes_are_fitted_and_strangers_refused() -> None:
+    state = ViCLIP(SMALL).state_dict()
+    wide = ViCLIPConfig(VisionConfig(8, 64, 8, 1, 128, 2, 2), TextConfig(16, width=128, layers=2, heads=2), 96)
+    model = load_viclip(state, wide)
+    assert model.encode_video(torch.randn(1, 8, 3, 64, 64)).shape == (1, 96)
+    del state["text_encoder.ln_final.weight"]
+    with pytest.raises(ValueError, match=r"missing .*ln_final"):
+        load_viclip(state, SMALL)
+
+
+def test_wrong_shapes_say_what_is_wanted() -> None:
+    model = ViCLIP(SMALL)
+    with pytest.raises(ValueError, match=r"\(2, 5, 3, 32, 32\).*\[B, 4, 3, 32, 32\]"):
+        model.encode_video(torch.randn(2, 5, 3, 32, 32))
+    with pytest.raises(ValueError, match="list of strings"):
+        model.encode_text("a dog")
+    with pytest.raises(ValueError, match="multiple"):
+        VisionConfig(image_size=225)
+
+
+def test_tokens_are_clips() -> None:
+    assert tokenize(["a photo of a dog"])[0, :8].tolist() == [49406, 320, 1125, 539, 320, 1929, 49407, 0]
+    long = tokenize(["word " * 100], 32)[0]
+    assert long.shape == (32,) and long[-1] == 49407
+    tokens = tokenize(["a dog", "two small cats"])
+    model = ViCLIP(SMALL).eval()
+    with torch.no_grad():
+        assert torch.allclose(model.encode_text(tokens), model.encode_text(shortened(tokens)), atol=1e-6)
+    assert clean_caption('A dog, jumping--over/under "it"!') == "a dog jumping over under it"
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_the_formula(causal: bool) -> None:
+    q, k, v = torch.randn(3, 2, 4, 9, 16)
+    logits = q @ k.mT / 4
+    if causal:
+        logits = logits.masked_fill(torch.ones(9, 9).triu(1).bool(), float("-inf"))
+    assert torch.allclose(attention(q, k, v, causal), logits.softmax(-1) @ v, atol=1e-6)

@@ -19,9 +19,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 install: $(VENV)/.installed
 
-# PostgreSQL's server is the one thing the tests need that no Python package carries.
+# What the tests need that no Python package carries: PostgreSQL's server, and a browser that opens the report.
 system:
-	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || (apt-get update -q && apt-get install -yq postgresql)
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && command -v chromium >/dev/null || \
+		(apt-get update -q && apt-get install -yq --no-install-recommends postgresql chromium)
 
 demo: install
 	$(BIN)/python -m internvid_assets.demo --home $(HOME_FOLDER)

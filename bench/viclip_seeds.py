@@ -27,7 +27,9 @@ def main() -> None:
     settings = Settings(home=arguments.home)
     shards_id = newest_shards(Lake(settings), settings.release.training_subset)
     shards = open_store(settings).local_folder(f"shards/{shards_id}")
-    print(f"shards {shards_id}\n{'seed':>4} {'benchmark':<20} {'viclip':>7} {'interval':>16} {'control':>8} {'chance':>7}")
+    print(
+        f"shards {shards_id}\n{'seed':>4} {'benchmark':<20} {'viclip':>7} {'interval':>16} {'control':>8} {'chance':>7}"
+    )
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as folder:
             for row in _figures(settings, shards, seed, Path(folder)):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from internvid_assets.demo.__main__ import near_duplicates
 from internvid_assets.demo.accuracy import compare
@@ -17,17 +24,24 @@ from internvid_assets.demo.render import render_corpus
 from internvid_assets.lake import Lake
 from internvid_assets.settings import Settings
 
+SHARED_VIDEOS = Path(__file__).parents[2] / "shared" / "videos"
 COUNTS = """
 select (select count(*) from videos.raw_videos) as videos, (select count(*) from clips.clips) as clips,
     (select count(distinct clip_id) from clips.clips) as distinct_clips,
     (select count(*) from captions.captions) as captions, (select count(*) from scores.clip_scores) as scores,
-    (select count(*) from videos.quarantine) as quarantine
+    (select count(*) from videos.quarantine) as quarantine, (select count(*) from release.released_pairs) as released,
+    (select count(*) from release.shard_samples) as samples, (select count(*) from viclip.viclip_checkpoint) as checkpoints,
+    (select count(*) from viclip.viclip_evaluation) as figures
 """
+
+
+ENV = {**os.environ, "INTERNVID_VICLIP__RECIPE": "debug_tiny", "INTERNVID_RELEASE__SHARD_SHORT_SIDE": "48"}
+"""A training run of seconds."""
 
 
 def internvid(*arguments: str | Path, **more) -> subprocess.CompletedProcess:
     command = [sys.executable, "-c", "from internvid_assets.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, **more)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=ENV, **more)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +106,8 @@ def test_a_clip_is_traced_to_its_source(done: Path) -> None:
 def test_killed_and_repeated_loses_and_doubles_nothing(corpus: Path, done: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     command = [sys.executable, "-c", "from internvid_assets.cli import main; main()", "run", str(corpus / "videos")]
-    process = subprocess.Popen([*command, "--home", str(home), "--batch-size", "6"], start_new_session=True)
+    command += ["--home", str(home), "--batch-size", "6"]
+    process = subprocess.Popen(command, start_new_session=True, env=ENV)
     lake = Lake(Settings(home=home))
     while not lake.rows("select 1 from lineage.materializations where asset = 'clips.clips'"):
         assert process.poll() is None
@@ -102,6 +117,86 @@ def test_killed_and_repeated_loses_and_doubles_nothing(corpus: Path, done: Path,
     result = internvid("run", corpus / "videos", "--home", home, "--batch-size", "6")
     assert result.returncode == 0, result.stderr
     assert Lake(Settings(home=home)).rows(COUNTS) == Lake(Settings(home=done)).rows(COUNTS)
+
+
+def test_everything_made_is_traced_to_its_source(done: Path) -> None:
+    lake = Lake(Settings(home=done))
+    for query in (
+        "select release_id from release.dataset_release",
+        "select shards_id from release.training_shards",
+        "select checkpoint_id from viclip.viclip_checkpoint",
+    ):
+        result = internvid("lineage", lake.value(query), "--home", done)
+        assert result.returncode == 0 and "rendered_000.mp4" in result.stdout, result.stdout
+
+
+def test_the_report_stands_alone(done: Path) -> None:
+    lake = Lake(Settings(home=done))
+    folder = done / "media" / lake.value("select report_key from viclip.viclip_evaluation limit 1")
+    checkpoint = lake.value("select checkpoint_id from viclip.viclip_checkpoint limit 1")
+    page = (folder / "report.html").read_text()
+    assert "not a measure of generalisation" in page  # no benchmark was configured
+    pictures = re.findall(r'src="(data:image/(?:png|jpeg);base64,[^"]+)"', page)
+    assert len(pictures) == page.count("<img") >= 10
+    for picture in pictures:
+        Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))).verify()
+    assert checkpoint in (folder / "report.md").read_text()
+    assert json.loads((folder / "report.json").read_text())["checkpoint"]["checkpoint_id"] == checkpoint
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.fail("no Chromium: `make test` installs it")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"file://{folder / 'report.html'}"]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    assert f"<title>ViCLIP {checkpoint}</title>" in dom and 'id="results"' in dom
+    command[4:5] = [f"--screenshot={done / 'report.png'}", "--window-size=1100,3000"]
+    subprocess.run(command, capture_output=True, timeout=120)
+    shot = np.asarray(Image.open(done / "report.png").convert("L"), dtype=float)
+    assert shot.shape == (3000, 1100) and shot.std() > 10
+
+
+def test_train_viclip_is_launched_from_a_shell(done: Path, tmp_path: Path) -> None:
+    """As `dagster job launch -j train_viclip`: the run starts at once, without a daemon, and succeeds."""
+    env = {**ENV, "INTERNVID_HOME": str(done), "DAGSTER_HOME": str(done / "dagster"), "INTERNVID_VICLIP__SEED": "7"}
+    before = Lake(Settings(home=done)).value("select count(*) from viclip.viclip_checkpoint")
+    workspace = Path(__file__).parents[1] / "workspace.yaml"
+    launch = [Path(sys.executable).parent / "dagster", "job", "launch", "-w", workspace, "-j", "train_viclip"]
+    subprocess.run(launch, env=env, check=True, capture_output=True, timeout=300)
+    status = [sys.executable, "-c", "import dagster as dg; i = dg.DagsterInstance.get(); "
+              "print(i.get_run_records(limit=1)[0].dagster_run.status.value)"]  # fmt: skip
+    deadline = time.monotonic() + 240
+    while (now := subprocess.run(status, env=env, capture_output=True, text=True).stdout.strip()) not in (
+        "SUCCESS",
+        "FAILURE",
+    ):
+        assert time.monotonic() < deadline, now
+    assert now == "SUCCESS"
+    assert Lake(Settings(home=done)).value("select count(*) from viclip.viclip_checkpoint") == before + 1
+
+
+@pytest.mark.skipif(not SHARED_VIDEOS.is_dir(), reason="runs where a folder of real videos lies beside the repository")
+def test_real_videos_go_all_the_way(tmp_path: Path) -> None:
+    result = internvid("run", SHARED_VIDEOS, "--home", tmp_path / "home")
+    assert result.returncode == 0, result.stderr
+    lake = Lake(Settings(home=tmp_path / "home"))
+    assert lake.value("select count(*) from subsets.filtered_pairs") > 5
+    assert lake.value("select count(*) from viclip.viclip_evaluation") > 0
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(corpus: Path, tmp_path: Path) -> None:
+    """A file size limit stands in for a full disk: the same OSError from the same writes."""
+    home = tmp_path / "home"
+    script = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000)); from internvid_assets.cli import main; main()"
+    )
+    arguments = ["run", str(corpus / "videos"), "--home", str(home), "--until", "clips"]
+    result = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=300, env=ENV
+    )
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr.strip().splitlines()[-1]
+    assert not list((home / "media").rglob(".partial-*"))
+    assert internvid(*arguments).returncode == 0
 
 
 @pytest.mark.parametrize(

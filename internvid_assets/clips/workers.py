@@ -63,7 +63,10 @@ def _scan_guarded(video_id: str, path: Path, options: ScanOptions, limits: ScanL
     try:
         if not receiver.poll(limits.seconds):
             return Scanned(video_id, reason="timeout", detail=f"the scan took more than {limits.seconds:g} s")
-        return receiver.recv()
+        outcome = receiver.recv()
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
     except EOFError:
         process.join()
         return Scanned(video_id, reason="decoder_crashed", detail=f"the scanning process ended with {process.exitcode}")
@@ -78,6 +81,7 @@ def _scan_process(
 ) -> None:
     limit = limits.memory_mib * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    outcome: Scanned | OSError
     try:
         outcome = _scan_to_pack(video_id, path, options, folder)
     except ScanError as error:
@@ -86,6 +90,8 @@ def _scan_process(
         if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
             raise
         outcome = Scanned(video_id, reason="out_of_memory", detail=f"the scan needs more than {limits.memory_mib} MiB")
+    except OSError as error:  # of this machine, such as a full disk: no verdict on the video
+        outcome = error
     sender.send(outcome)
 
 

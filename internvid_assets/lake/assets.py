@@ -74,7 +74,7 @@ class StageRun:
         code_version = self.context.assets_def.code_versions_by_key.get(key) or ""
         write = Write(
             asset=table_name(key),
-            run_id=self.context.run_id,
+            run_id=self.context.run.run_id,
             partition=self.batch or None,
             read_snapshot_id=self.read_snapshot_id,
             inputs=[(name, self.batch or None) for name in inputs or self._inputs()],
@@ -89,8 +89,9 @@ class StageRun:
         return dg.MaterializeResult(
             data_version=self._data_version(),
             metadata={
-                "dagster/row_count": result.num_out,
+                "dagster/row_count": self._num_rows(),
                 "rows_in": result.num_in,
+                "rows_out": result.num_out,
                 "dropped": dict(result.drops),
                 "seconds": write.seconds,
                 "snapshot_id": commit.snapshot_id,
@@ -99,6 +100,12 @@ class StageRun:
                 **_values(metadata),
             },
         )
+
+    def _num_rows(self) -> int:
+        """Rows of the table, or of its partition, as it now is."""
+        table = table_name(self.context.asset_key)
+        where, given = (" where batch = ?", [self.batch]) if self.batch else ("", [])
+        return self.lake.value(f"select count(*) from {table}{where}", given)
 
     def _inputs(self) -> list[str]:
         return sorted(table_name(key) for key in self.context.assets_def.asset_deps[self.context.asset_key])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
 
+from internvid_assets.captions import recaption as module
 from internvid_assets.captions.base import ClipInput, CoarseCaption, FineCaption, MergeInput
 from internvid_assets.captions.recaption import recaption, stale_clips
 from internvid_assets.demo.render import render_corpus
@@ -71,23 +73,30 @@ def test_a_budget_takes_the_worst_described_first_and_keeps_old_texts(home: Sett
     assert len(stale_clips(lake, Writer(), 10_000)) == num_clips - 5
 
 
-def test_time_is_a_budget_too_and_the_next_run_goes_on(home: Settings) -> None:
-    lake, store = Lake(home), open_store(home)
-    ticks = iter([0.0, 0.0, 61.0, 61.0, 61.0])
-    captioner = Writer(version="2")
-    assert recaption(lake, store, captioner, 10_000, 1.0, "run", quiet, clock=lambda: next(ticks)) != {}
-    left = len(stale_clips(lake, captioner, 10_000))
+def test_time_is_a_budget_too_and_the_next_run_goes_on(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 4)
+    lake, store, captioner = Lake(home), open_store(home), Writer(version="2")
+    num_clips = len(stale_clips(lake, captioner, 10_000))
+    ticks = itertools.chain([0.0, 1.0, 2.0], itertools.repeat(61.0))  # the start, then before each chunk
+    assert sum(recaption(lake, store, captioner, 10_000, 1.0, "run", quiet, lambda: next(ticks)).values()) == 8
+    assert len(stale_clips(lake, captioner, 10_000)) == num_clips - 8
     recaption(lake, store, captioner, 10_000, 10.0, "run", quiet)
-    assert stale_clips(lake, captioner, 10_000) == [] or left == 0
+    assert stale_clips(lake, captioner, 10_000) == []
 
 
-def test_a_refused_clip_is_quarantined_beside_earlier_refusals(home: Settings) -> None:
+def test_a_refused_clip_is_quarantined_and_does_not_hold_up_the_rest(home: Settings) -> None:
     lake, store = Lake(home), open_store(home)
-    clips = [row["clip_id"] for row in stale_clips(lake, Writer(version="3"), 2)]
-    for place, clip in enumerate(clips):
-        recaption(lake, store, Writer(version="3", refused=clip), place + 1, 10.0, "run", quiet)
+    refused = []
+    for _ in range(2):
+        clip = stale_clips(lake, Writer(version="3"), 1)[0]["clip_id"]
+        assert recaption(lake, store, Writer(version="3", refused=clip), 1, 10.0, "run", quiet) in (
+            {},
+            {"batch_000000": 0},
+        )
+        refused.append(clip)
     found = lake.rows("select item_id from videos.quarantine where stage = 'coarse_captions' and reason = 'unfit'")
-    assert clips[-1] in {row["item_id"] for row in found} or len(clips) < 2
+    assert sorted(row["item_id"] for row in found) == sorted(refused)
+    assert {row["clip_id"] for row in stale_clips(lake, Writer(version="3"), 10_000)[-2:]} == set(refused)
 
 
 def test_no_budget_is_refused(home: Settings) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
+from typing import Any
 
 import dagster as dg
 from dagster import AssetSelection
@@ -253,6 +254,6 @@ def instance() -> dg.DagsterInstance:
     return dg.DagsterInstance.get()
 
 
-jobs = [build_dataset, refresh_subsets, recaption_job, train_viclip, release_dataset, maintain_lake]
+jobs: list[Any] = [build_dataset, refresh_subsets, recaption_job, train_viclip, release_dataset, maintain_lake]
 sensors = [new_sources]
 schedules = [nightly_recaption]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ def run_path(settings: Settings, sources: Sequence[str], until: str | None) -> N
 
     Raises: UsageError for wrong sources, asset or captioner; RunFailed when a run failed.
     """
-    logging.getLogger("dagster").setLevel(logging.ERROR)
+    _quiet_dagster()
     from internvid_assets import automation
 
     models = [model.table for model in discover_models()]
@@ -55,7 +56,7 @@ def run_one_job(settings: Settings, job: str, config: dict[str, Any] | None = No
 
     Raises: UsageError for an unknown captioner; RunFailed when the run failed.
     """
-    logging.getLogger("dagster").setLevel(logging.ERROR)
+    _quiet_dagster()
     from internvid_assets import automation
 
     try:
@@ -66,6 +67,12 @@ def run_one_job(settings: Settings, job: str, config: dict[str, Any] | None = No
     print_status(Lake(settings), settings)
     if outcome.error:
         raise RunFailed(f"{job}: {outcome.error}")
+
+
+def _quiet_dagster() -> None:
+    """The table of stages says what happened; Dagster's own lines stay in its instance."""
+    logging.getLogger("dagster").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*currently in preview.*")
 
 
 def _until(tables: Sequence[str], until: str | None) -> list[str]:

@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +171,8 @@ def choose_frames(num_stored: int, num_wanted: int, rng: np.random.Generator | N
     """
     edges = np.linspace(0, num_stored, num_wanted + 1)
     if rng is None:
-        return [min(num_stored - 1, int((a + b) / 2)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    return [min(num_stored - 1, int(rng.uniform(a, b))) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        return [min(num_stored - 1, int((a + b) / 2)) for a, b in pairwise(edges)]
+    return [min(num_stored - 1, int(rng.uniform(a, b))) for a, b in pairwise(edges)]
 
 
 def resized(frames: list[np.ndarray], size: int) -> np.ndarray:
@@ -245,7 +246,10 @@ class TrainingClips(Dataset):
 
 def decode(jpeg: bytes) -> np.ndarray:
     """uint8 RGB [H, W, 3]."""
-    return cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise ValueError("a stored frame is not a JPEG: the shard is damaged, copy it again")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ def wilson(successes: float, total: int, confidence: float = 0.95) -> tuple[floa
     share = successes / total
     centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+    # Rounding may push an end past the share itself, at 0 and at 1.
+    return float(max(0.0, min(share, centre - half))), float(min(1.0, max(share, centre + half)))
 
 
 def ranks(scores_NK: np.ndarray, right_NK: np.ndarray) -> np.ndarray:

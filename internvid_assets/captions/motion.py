@@ -116,7 +116,7 @@ def _with_body(middle: np.ndarray, region: np.ndarray) -> np.ndarray:
     body = np.isin(labels, touched)
     if body.mean() > 0.2 or body[[0, -1]].any() or body[:, [0, -1]].any():
         return region
-    return _filled(cv2.dilate(region | body.astype(np.uint8), np.ones((5, 5), np.uint8)))
+    return _filled(cv2.dilate((region | body).astype(np.uint8), np.ones((5, 5), np.uint8)))
 
 
 def _without(picture: np.ndarray, region: np.ndarray) -> np.ndarray:
@@ -137,7 +137,7 @@ def _blobs(frame: np.ndarray, backdrop: np.ndarray, region: np.ndarray) -> list[
     order = sorted(range(1, count), key=lambda i: -stats[i, cv2.CC_STAT_AREA])
     least = max(30, 0.15 * stats[order[0], cv2.CC_STAT_AREA]) if order else 0
     return [
-        _Blob(*centres[i], float(stats[i, cv2.CC_STAT_AREA]), labels == i)
+        _Blob(float(centres[i][0]), float(centres[i][1]), float(stats[i, cv2.CC_STAT_AREA]), labels == i)
         for i in order
         if stats[i, cv2.CC_STAT_AREA] >= least
     ]
@@ -145,7 +145,8 @@ def _blobs(frame: np.ndarray, backdrop: np.ndarray, region: np.ndarray) -> list[
 
 def _two_tracks(blobs: list[list[_Blob]]) -> list[list[_Blob]]:
     """Follow two regions; in frames where they touch, one region stands for both."""
-    first, second = [], []
+    first: list[_Blob] = []
+    second: list[_Blob] = []
     for found in blobs:
         pair = [found[0], found[-1]]
         if first:

@@ -25,6 +25,8 @@ def stale_clips(lake: Lake, captioner: Captioner, budget: int) -> list[dict[str,
     """(batch, clip_id) of clips without a text by this captioner version, the most valuable first, at most `budget`."""
     if budget < 1:
         raise ValueError(f"budget = {budget} must be at least 1 clip")
+    if not lake.has_table("staging.stg_captions"):
+        raise ValueError("no clip has been scored yet: run `internvid run SOURCE` or the job refresh_subsets first")
     return lake.rows(_POLICY.read_text(), {"captioner": captioner.name, "version": captioner.version, "budget": budget})
 
 

@@ -22,6 +22,8 @@ def contact_sheet(jpegs: Sequence[bytes], labels: Sequence[str] = (), columns: i
     for number, jpeg in enumerate(jpegs):
         top, left = number // columns * (height + label_height), number % columns * width
         picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise ValueError(f"picture {number} of the contact sheet is not a JPEG")
         scale = min((width - 2) / picture.shape[1], (height - 2) / picture.shape[0])
         small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         y, x = top + (height - small.shape[0]) // 2, left + (width - small.shape[1]) // 2

@@ -71,7 +71,7 @@ class DecodedFrame:
 
 
 def _plane(plane: av.video.plane.VideoPlane, width: int, height: int) -> np.ndarray:
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, :width]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, :width]
 
 
 @dataclass

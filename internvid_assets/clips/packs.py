@@ -25,7 +25,10 @@ class PackedFrame:
 
     def rgb(self) -> np.ndarray:
         """uint8 [H, W, 3]."""
-        return cv2.cvtColor(cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        picture = cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise ValueError("a stored frame is not a JPEG: run the clips stage again")
+        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def read_frame_pack(path: Path) -> Iterator[ClipFrames]:
     """The clips of a pack, in order. Raises: ValueError naming the pack when a member is missing."""
     with tarfile.open(path, "r") as tar:
         times: dict | None = None
-        clip_id, jpegs = "", {"u": [], "s": []}
+        clip_id = ""
+        jpegs: dict[str, list[bytes]] = {"u": [], "s": []}
         for member in tar:
             name, _, suffix = member.name.partition(".")
             file = tar.extractfile(member)

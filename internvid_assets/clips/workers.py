@@ -49,7 +49,7 @@ def scan_videos(
     folder.mkdir(parents=True, exist_ok=True)
     _CONTEXT.set_forkserver_preload(["internvid_assets.clips.workers"])
     with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(lambda video: _scan_guarded(*video, options, limits, folder), videos)
+        yield from pool.map(lambda video: _scan_guarded(video[0], video[1], options, limits, folder), videos)
 
 
 def _scan_guarded(video_id: str, path: Path, options: ScanOptions, limits: ScanLimits, folder: Path) -> Scanned:
@@ -98,7 +98,7 @@ def _scan_process(
 def _scan_to_pack(video_id: str, path: Path, options: ScanOptions, folder: Path) -> Scanned:
     scan, rows = VideoScan(), []
     with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{video_id}-", suffix=".tar", delete=False) as file:
-        writer = FramePackWriter(file)
+        writer = FramePackWriter(file.file)  # type: ignore[arg-type]
         for clip in scan_clips(path, options, scan):
             identity = clip_id(video_id, clip.start_seconds, clip.end_seconds)
             writer.add(identity, clip.duration_seconds, clip.frames)

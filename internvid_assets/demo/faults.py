@@ -48,11 +48,12 @@ def _reencoded(source: Path, target: Path, width: int = 256, height: int = 192) 
     """The same pictures, smaller and coarser."""
     with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
         video = reader.streams.video[0]
-        stream = writer.add_stream("libx264", rate=video.average_rate, options={"preset": "veryfast", "crf": "30"})
+        rate = video.average_rate or Fraction(25)
+        stream = writer.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "30"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for number, frame in enumerate(reader.decode(video)):
             small = frame.reformat(width, height)
-            small.pts, small.time_base = number, Fraction(1) / video.average_rate
+            small.pts, small.time_base = number, 1 / rate
             writer.mux(stream.encode(small))
         writer.mux(stream.encode())
 
@@ -61,12 +62,13 @@ def _too_short(source: Path, target: Path, num_frames: int = 20) -> None:
     """The first frames of a video."""
     with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
         video = reader.streams.video[0]
-        stream = writer.add_stream("libx264", rate=video.average_rate, options={"preset": "veryfast"})
+        rate = video.average_rate or Fraction(25)
+        stream = writer.add_stream("libx264", rate=rate, options={"preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = video.width, video.height, "yuv420p"
         for number, frame in enumerate(reader.decode(video)):
             if number == num_frames:
                 break
-            frame.pts, frame.time_base = number, Fraction(1) / video.average_rate
+            frame.pts, frame.time_base = number, 1 / rate
             writer.mux(stream.encode(frame))
         writer.mux(stream.encode())
 

@@ -48,7 +48,7 @@ def background(rng: np.random.Generator) -> np.ndarray:
         shade = (25 * (xs * np.cos(direction) + ys * np.sin(direction))).astype(np.float32)
     elif kind == 2:
         coarse = rng.normal(0, 1, (HEIGHT // 20, WIDTH // 20)).astype(np.float32)
-        shade = 9 * cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+        shade = np.asarray(9 * cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), np.float32)
     return np.clip(base + shade[..., None], 0, 255).astype(np.uint8)
 
 
@@ -74,7 +74,8 @@ def _slideshow(shot: Shot, backdrop: np.ndarray, rng: np.random.Generator) -> It
     pages = []
     for _ in range(3):
         page = backdrop.copy()
-        draw(page, shot.subject, *rng.uniform((60, 60), (260, 180)), 34, rng.uniform(0, 6))
+        x, y = rng.uniform((60, 60), (260, 180))
+        draw(page, shot.subject, x, y, 34, rng.uniform(0, 6))
         pages.append(page.astype(np.float32))
     hold, fade = (shot.num_frames - 2 * 10) // 3, 10
     for number, page in enumerate(pages):

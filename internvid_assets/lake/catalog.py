@@ -162,6 +162,15 @@ class Lake:
         """The Arrow schema of a table."""
         return self.query(f"select * from {table} limit 0").schema
 
+    def has_table(self, table: str) -> bool:
+        """Whether a table has been made; SQL models are when they first run."""
+        schema, _, name = table.partition(".")
+        found = self.query(
+            "select 1 from information_schema.tables where table_catalog = 'lake' and table_schema = ? and table_name = ?",
+            [schema, name],
+        )
+        return found.num_rows > 0
+
     def to_arrow(self, table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         """Dictionaries as an Arrow table with exactly the lake table's columns.
 

@@ -34,7 +34,6 @@ create table if not exists videos.raw_videos (
     duration_seconds double,
     has_audio boolean,
     has_subtitles boolean,
-    perceptual_hashes ubigint[], -- 64-bit hashes of evenly spaced frames, for near duplicates
     title varchar,
     description varchar,
     tags varchar[],

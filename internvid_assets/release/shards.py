@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
 from internvid_assets.clips.packs import ClipFrames, PackedFrame
 from internvid_assets.store.objects import file_sha256
@@ -118,13 +117,13 @@ def _evenly(frames: Sequence[PackedFrame], count: int) -> list[PackedFrame]:
 
 def _at_most(frame: PackedFrame, short_side: int) -> bytes:
     """The JPEG with at most that many pixels on its short side; the same bytes when it is small enough."""
-    picture = cv2.imdecode(np.frombuffer(frame.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    picture = frame.rgb()
     scale = short_side / min(picture.shape[:2])
     if scale >= 1.0:
         return frame.jpeg
     size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    done, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     assert done
     return data.tobytes()
 

@@ -59,8 +59,8 @@ def evaluate_command(
     command = [sys.executable, "-m", "training.evaluate", "--templates", settings.templates, "--output", str(output)]
     for name, path in checkpoints.items():
         command += ["--checkpoint", f"{name}={path}"]
-    for name, path in settings.benchmarks.items():
-        command += ["--benchmark", f"{name}={path}"]
+    for name, file in settings.benchmarks.items():
+        command += ["--benchmark", f"{name}={file}"]
     return command if shards is None else [*command, "--shards", str(shards)]
 
 

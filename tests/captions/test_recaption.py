@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -41,14 +43,11 @@ class Writer:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    from internvid_assets.cli import main
-
     folder = tmp_path_factory.mktemp("recaption")
     render_corpus(folder / "corpus", seed=5, scale=0.02)
-    with pytest.raises(SystemExit) as stop, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DAGSTER_HOME", str(folder / "home" / "dagster"))
-        main(["run", str(folder / "corpus" / "videos"), "--home", str(folder / "home"), "--until", "internvid_icl"])
-    assert not stop.value.code
+    program = [sys.executable, "-c", "from internvid_assets.cli import main; main()", "run"]
+    arguments = [folder / "corpus" / "videos", "--home", folder / "home", "--until", "internvid_icl"]
+    subprocess.run([*program, *map(str, arguments)], check=True, capture_output=True, timeout=600)
     yield Settings(home=folder / "home")
 
 
@@ -89,14 +88,17 @@ def test_a_refused_clip_is_quarantined_and_does_not_hold_up_the_rest(home: Setti
     refused = []
     for _ in range(2):
         clip = stale_clips(lake, Writer(version="3"), 1)[0]["clip_id"]
-        assert recaption(lake, store, Writer(version="3", refused=clip), 1, 10.0, "run", quiet) in (
-            {},
-            {"batch_000000": 0},
-        )
+        done = recaption(lake, store, Writer(version="3", refused=clip), 1, 10.0, "run", quiet)
+        assert sum(done.values()) == 0
         refused.append(clip)
     found = lake.rows("select item_id from videos.quarantine where stage = 'coarse_captions' and reason = 'unfit'")
     assert sorted(row["item_id"] for row in found) == sorted(refused)
     assert {row["clip_id"] for row in stale_clips(lake, Writer(version="3"), 10_000)[-2:]} == set(refused)
+
+
+def test_a_home_without_scores_says_what_to_do_first(embedded_settings: Settings) -> None:
+    with pytest.raises(ValueError, match="no clip has been scored yet"):
+        stale_clips(Lake(embedded_settings), Writer(), 5)
 
 
 def test_no_budget_is_refused(home: Settings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -27,7 +28,7 @@ def frames_of(clip_ids: Sequence[str]) -> Iterator[ClipFrames]:
 
 def test_clips_of_a_video_lie_together() -> None:
     videos = [pair["video_id"] for pair in PAIRS]
-    assert sum(a != b for a, b in zip(videos, videos[1:], strict=False)) == 4
+    assert sum(a != b for a, b in pairwise(videos)) == 4
     assert shard_order(list(reversed(PAIRS))) == PAIRS
 
 

@@ -17,7 +17,9 @@ from training.metrics import _chance, confusion, ranks, recall_at_k, top_k, wils
 def test_wilson_is_scipys(successes: int, total: int) -> None:
     successes = min(successes, total)
     theirs = binomtest(successes, total).proportion_ci(method="wilson")
-    assert wilson(successes, total) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    low, high = wilson(successes, total)
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    assert 0 <= low <= successes / total <= high <= 1
 
 
 def test_a_tie_counts_against_the_right_answer() -> None:

@@ -38,7 +38,7 @@ def tokenize(texts: Sequence[str], context_length: int = 32) -> Tensor:
     if not texts:
         return tokens_BL
     for row, ids in enumerate(_tokenizer()(list(texts))["input_ids"]):
-        kept = ids[: context_length - 1] + [END] if len(ids) > context_length else ids
+        kept = [*ids[: context_length - 1], END] if len(ids) > context_length else ids
         tokens_BL[row, : len(kept)] = torch.tensor(kept)
     return tokens_BL
 
@@ -58,7 +58,7 @@ def _tokenizer() -> Any:
     letters = list(_byte_letters())
     words = [*letters, *(f"{c}</w>" for c in letters), *("".join(pair) for pair in merges)]
     vocabulary = {word: number for number, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges)
+    return CLIPTokenizer(vocab=vocabulary, merges=merges)  # type: ignore[arg-type]
 
 
 def _byte_letters() -> list[str]:

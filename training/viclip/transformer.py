@@ -89,9 +89,10 @@ class Transformer(nn.Module):
         self.resblocks = nn.ModuleList(Block(width, heads, causal, rate) for rate in rates)
         self.checkpointing = False
         for block in self.resblocks:
+            assert isinstance(block, Block)
             nn.init.normal_(block.attn.out_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
-            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
-            nn.init.normal_(block.mlp.c_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
+            nn.init.normal_(block.mlp[0].weight, std=(2 * width) ** -0.5)  # type: ignore[arg-type]
+            nn.init.normal_(block.mlp[2].weight, std=width**-0.5 * (2 * layers) ** -0.5)  # type: ignore[arg-type]
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """[B, L, D] to [B, L, D]."""

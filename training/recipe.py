@@ -62,6 +62,7 @@ class Recipe:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     world_size: int = 1
     freeze_text: bool = True
+    freeze_words: bool = False  # only the word table: random vectors tell few words apart well, and need no gradient
     init_temporal_std: float = 0.0  # of the temporal table; 0 (the paper) needs weights that see without it
     same_video: SameVideo = "negatives"
     same_text_positives: bool = False

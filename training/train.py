@@ -101,6 +101,8 @@ def train(
     model = load_viclip(init, recipe.model).train() if init else _new_model(recipe)
     if recipe.freeze_text:
         model.freeze_text()
+    if recipe.freeze_words:
+        model.text_encoder.token_embedding.requires_grad_(False)
     if recipe.checkpointing:
         model.use_checkpointing()
     vision = recipe.model.vision

@@ -64,7 +64,7 @@ def render_corpus(folder: Path, seed: int = 0, scale: float = 1.0, workers: int 
         raise ValueError(f"scale {scale} must be above 0: 1.0 is the whole demo corpus")
     folder = Path(folder)
     rng = random.Random(seed)
-    films = _films(folder / "videos", rng, max(2, round(46 * scale)), shots_each=14)
+    films = _films(folder / "videos", rng, max(2, round(52 * scale)), shots_each=14)
     held_out = _held_out_films(folder / "heldout" / "videos", rng, max(10, round(160 * scale)))
     for path in (folder / "videos", folder / "heldout" / "videos"):
         path.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from internvid_assets.lake.assets import StageRun, lake_asset
 from internvid_assets.lake.stage import short_hash
 from internvid_assets.progress import bar
 from internvid_assets.scores.base import load_scorers
-from internvid_assets.scores.write import CODE_VERSION, score_batch
+from internvid_assets.scores.write import CODE_VERSION, score_batch, score_histograms
 from internvid_assets.settings import Settings
 from internvid_assets.store import ObjectStore
 
@@ -25,7 +25,9 @@ def clip_scores(
     stage = StageRun(context, lake)
     scorers = load_scorers(settings.scores)
     result = score_batch(lake, store, scorers, stage.batch, bar)
-    return stage.finish(result, short_hash([(s.name, s.backend, s.version) for s in scorers]))
+    done = stage.finish(result, short_hash([(s.name, s.backend, s.version) for s in scorers]))
+    preview = dg.MetadataValue.md(score_histograms(lake, stage.batch))
+    return done._replace(metadata={**(done.metadata or {}), "preview": preview})
 
 
 assets = [clip_scores]

@@ -8,6 +8,7 @@ from typing import Any
 
 from internvid_assets.clips.frames import FrameSource
 from internvid_assets.lake import Append, Lake
+from internvid_assets.lake.histograms import histogram_markdown
 from internvid_assets.lake.stage import Quarantined, Refusal, StageResult, count_reasons, quarantine_change
 from internvid_assets.scores.base import ScoreItem, Scorer
 from internvid_assets.store import ObjectStore
@@ -42,6 +43,14 @@ def score_batch(
         drops=count_reasons(refused),
         metadata={f"num_{name}": count for name, count in sorted(Counter(r["scorer"] for r in rows).items())},
     )
+
+
+def score_histograms(lake: Lake, batch: str) -> str:
+    """A Markdown table with one histogram for each scorer."""
+    names = [row["scorer"] for row in lake.rows("select distinct scorer from scores.clip_scores order by 1")]
+    columns = ", ".join(f"case when scorer = '{name}' then value end as {name}" for name in names)
+    relation = f"(select {columns} from scores.clip_scores where batch = '{batch}') as scored"
+    return histogram_markdown(lake, relation) if names else "no scores yet"
 
 
 def _missing(lake: Lake, scorer: Scorer, batch: str) -> dict[str, list[dict[str, Any]]]:

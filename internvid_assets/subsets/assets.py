@@ -4,10 +4,10 @@ import dagster as dg
 
 from internvid_assets.lake import Lake
 from internvid_assets.lake.assets import OWNERS, StageRun, table_key
+from internvid_assets.lake.histograms import histogram_markdown
 from internvid_assets.lake.models import SqlModel, column_lineage, discover
 from internvid_assets.settings import Settings
 from internvid_assets.subsets.build import build_model, model_config
-from internvid_assets.subsets.histograms import histogram_markdown
 
 
 def _asset(model: SqlModel) -> dg.AssetsDefinition:

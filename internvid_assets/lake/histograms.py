@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from internvid_assets.lake import Lake
+from internvid_assets.lake.catalog import Lake
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _NUM_BINS = 24
@@ -10,7 +10,11 @@ _NUMBERS = ("double", "float", "int")
 
 
 def histogram_markdown(lake: Lake, table: str) -> str:
-    """One Markdown table row a number column: least, median, greatest and a bar for each of 24 bins."""
+    """One Markdown table row a number column: least, median, greatest and a bar for each of 24 bins.
+
+    Args:
+        table: `schema.table`, or a SELECT in parentheses with an alias.
+    """
     names = [f.name for f in lake.schema(table) if str(f.type).startswith(_NUMBERS)]
     rows = ["| column | min | median | max | histogram |", "|---|---|---|---|---|"]
     for name in names:

@@ -1,0 +1,76 @@
+"""The embedded scorers on pictures whose order is plain."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from internvid_assets.clips.packs import ClipFrames, PackedFrame
+from internvid_assets.scores.aesthetic import ImageStatistics, picture_score
+from internvid_assets.scores.base import ScoreItem, four_uniform, load_scorer, load_scorers
+from internvid_assets.settings import ScoreSettings
+
+
+def clip_of(*pictures: np.ndarray) -> ClipFrames:
+    jpegs = [cv2.imencode(".png", cv2.cvtColor(p, cv2.COLOR_RGB2BGR))[1].tobytes() for p in pictures]
+    return ClipFrames("clip", tuple(PackedFrame(float(i), jpeg) for i, jpeg in enumerate(jpegs)), (), float(len(jpegs)))
+
+
+def scene() -> np.ndarray:
+    """Sharp, colourful, well lit."""
+    picture = np.full((120, 160, 3), 128, np.uint8)
+    for i, colour in enumerate([(220, 40, 40), (40, 200, 60), (50, 60, 220), (230, 210, 40)]):
+        cv2.rectangle(picture, (10 + 38 * i, 20), (38 + 38 * i, 100), colour, -1)
+    return picture
+
+
+def test_dull_blurred_and_dark_pictures_rank_lower() -> None:
+    best = picture_score(scene())
+    assert picture_score(cv2.GaussianBlur(scene(), (31, 31), 0)) < best
+    assert picture_score((scene() * 0.15).astype(np.uint8)) < best
+    assert picture_score(cv2.cvtColor(cv2.cvtColor(scene(), cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)) < best
+    assert picture_score(np.full((120, 160, 3), 128, np.uint8)) < best
+    assert 0 <= best <= 10
+
+
+def test_the_best_of_four_frames_counts() -> None:
+    black = np.zeros((120, 160, 3), np.uint8)
+    mixed, plain = clip_of(black, black, scene(), black), clip_of(black, black, black, black)
+    values = ImageStatistics().score([ScoreItem(mixed), ScoreItem(plain)])
+    assert values[0] == pytest.approx(picture_score(scene())) and values[1] < values[0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 7, 16])
+def test_four_frames_are_spread_over_the_clip(count: int) -> None:
+    frames = four_uniform(clip_of(*[scene()] * count))
+    times = [frame.seconds for frame in frames]
+    assert len(times) == 4 and times == sorted(times)
+    assert count < 4 or len(set(times)) == 4
+
+
+def test_overlay_text_is_seen_and_a_plain_scene_is_not() -> None:
+    scorer = load_scorer("overlay_text", "embedded")
+    written = scene()
+    cv2.rectangle(written, (0, 0), (160, 120), (255, 255, 255), -1)
+    for row, text in enumerate(["SUBSCRIBE", "TO THE", "CHANNEL"]):
+        cv2.putText(written, text, (4, 34 + 34 * row), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (0, 0, 0), 2)
+    large = cv2.resize(written, (640, 480), interpolation=cv2.INTER_CUBIC)
+    values = scorer.score([ScoreItem(clip_of(*[large] * 4)), ScoreItem(clip_of(*[scene()] * 4))])
+    assert values[0] > 0.05 and values[1] < 0.02
+
+
+def test_a_caption_that_names_what_the_tagger_sees_scores_higher() -> None:
+    from internvid_assets.captions.embedded import shared_tagger
+
+    scorer, clip = load_scorer("similarity", "embedded"), clip_of(*[scene()] * 4)
+    probabilities = shared_tagger().probabilities([clip.middle])[0]
+    seen, unseen = (shared_tagger().names[i] for i in (probabilities.argmax(), probabilities.argmin()))
+    fits, wrong = scorer.score([ScoreItem(clip, f"a {seen}"), ScoreItem(clip, f"a {unseen}")])
+    assert isinstance(fits, float) and isinstance(wrong, float)
+    assert fits > wrong + 0.1
+
+
+def test_unknown_backends_are_named() -> None:
+    with pytest.raises(ValueError, match=r"scores\.similarity = 'umt' does not exist: choose one of"):
+        load_scorers(ScoreSettings(similarity="umt"))

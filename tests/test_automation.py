@@ -58,7 +58,9 @@ def test_the_sensor_opens_a_batch_once(tmp_path: Path) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         seen = []
         for _ in range(2):
-            context = dg.build_sensor_context(instance=instance, resources={"lake": Lake(settings), "settings": settings})
+            context = dg.build_sensor_context(
+                instance=instance, resources={"lake": Lake(settings), "settings": settings}
+            )
             result = new_sources(context)
             assert isinstance(result, dg.SensorResult)
             seen.append([request.partition_key for request in result.run_requests or []])

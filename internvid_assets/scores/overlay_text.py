@@ -20,6 +20,7 @@ class TextShare:
     """Share of the middle frame covered by detected text, 0..1, from the packaged PP-OCR detector (Apache-2.0).
 
     The detector runs only where a picture has text-like strokes: it costs a third of a second, the look 1 ms.
+    The look is made for packed frames (224 lines): it misses letters whose strokes are wider than 5 pixels.
     """
 
     name, backend, needs_caption = "overlay_text", "embedded", False

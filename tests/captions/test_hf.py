@@ -35,7 +35,13 @@ TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "nu
 def tokenizer() -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "eos_token": "[SEP]"}
+    special = {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "eos_token": "[SEP]",
+    }
     return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=16, **special)
 
 
@@ -50,15 +56,37 @@ def clip(seed: int) -> ClipFrames:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models")
-    text = {**TOWER, "vocab_size": len(WORDS), "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0, "sep_token_id": 3}
-    blip = BlipConfig(text_config={**text, "max_position_embeddings": 32}, vision_config={**TOWER, "image_size": 32, "patch_size": 16})
+    text = {
+        **TOWER,
+        "vocab_size": len(WORDS),
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "pad_token_id": 0,
+        "sep_token_id": 3,
+    }
+    blip = BlipConfig(
+        text_config={**text, "max_position_embeddings": 32}, vision_config={**TOWER, "image_size": 32, "patch_size": 16}
+    )
     BlipForConditionalGeneration(blip).save_pretrained(folder / "blip")
     BlipProcessor(BlipImageProcessorPil(size={"height": 32, "width": 32}), tokenizer()).save_pretrained(folder / "blip")
-    t5 = T5Config(vocab_size=len(WORDS), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=2, decoder_start_token_id=0, eos_token_id=3)
+    t5 = T5Config(
+        vocab_size=len(WORDS),
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=2,
+        decoder_start_token_id=0,
+        eos_token_id=3,
+    )
     T5ForConditionalGeneration(t5).save_pretrained(folder / "t5")
     tokenizer().save_pretrained(folder / "t5")
     clip_text = {**TOWER, "vocab_size": len(WORDS), "max_position_embeddings": 16, "eos_token_id": 3}
-    CLIPModel(CLIPConfig(text_config=clip_text, vision_config={**TOWER, "image_size": 32, "patch_size": 16}, projection_dim=16)).save_pretrained(folder / "clip")
+    CLIPModel(
+        CLIPConfig(
+            text_config=clip_text, vision_config={**TOWER, "image_size": 32, "patch_size": 16}, projection_dim=16
+        )
+    ).save_pretrained(folder / "clip")
     from transformers import CLIPProcessor
 
     pictures = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
@@ -67,7 +95,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_frames_are_described_and_merged(folders: dict[str, Path]) -> None:
-    options = {"image_model": str(folders["blip"]), "merge_model": str(folders["t5"]), "max_new_tokens": "5", "batch_size": "2"}
+    options = {
+        "image_model": str(folders["blip"]),
+        "merge_model": str(folders["t5"]),
+        "max_new_tokens": "5",
+        "batch_size": "2",
+    }
     captioner = HfCaptioner(**options)
     clips = [ClipInput(clip(i), None, None) for i in range(3)]
     coarse = captioner.coarse(clips)
@@ -75,7 +108,12 @@ def test_frames_are_described_and_merged(folders: dict[str, Path]) -> None:
     fine = captioner.fine(clips)
     assert [len(f.frame_texts) for f in fine if isinstance(f, FineCaption)] == [3, 3, 3]
     merged = captioner.merge(
-        [MergeInput(f"clip{i}", CoarseCaption("a red circle"), FineCaption((0.0,), ("circle moves",)), "", None, None) for i in range(3)]
+        [
+            MergeInput(
+                f"clip{i}", CoarseCaption("a red circle"), FineCaption((0.0,), ("circle moves",)), "", None, None
+            )
+            for i in range(3)
+        ]
     )
     assert len(merged) == 3 and merged[0] == merged[1]
     assert captioner.version != HfCaptioner(**(options | {"max_new_tokens": "6"})).version

@@ -45,8 +45,8 @@ def demo_cpu() -> Recipe:
         name="demo_cpu",
         model=ViCLIPConfig.tiny(),
         stages=(
-            Stage(batch_size=64, learning_rate=1e-3, steps=480, warmup_share=0.08, final_share=0.1, mask_ratio=0.2),
-            Stage(batch_size=64, learning_rate=2e-4, steps=100, warmup_share=0.1, final_share=0.02, mask_ratio=0.0),
+            Stage(batch_size=64, learning_rate=1e-3, steps=420, warmup_share=0.08, final_share=0.1, mask_ratio=0.2),
+            Stage(batch_size=64, learning_rate=2e-4, steps=80, warmup_share=0.1, final_share=0.02, mask_ratio=0.0),
         ),
         data=DataConfig(min_crop_area=0.7, horizontal_flip=False, loader_workers=0, cache_frames=True),
         optimiser=OptimiserConfig(weight_decay=0.05, max_grad_norm=1.0),

@@ -228,8 +228,13 @@ def run_job(
     from internvid_assets.definitions import defs
 
     keys = None if assets is None else [table_key(name) for name in assets]
+    quiet = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}  # the instance records everything
     result = defs.resolve_job_def(job).execute_in_process(
-        instance=instance(), partition_key=batch, asset_selection=keys, run_config=config, raise_on_error=False
+        instance=instance(),
+        partition_key=batch,
+        asset_selection=keys,
+        run_config={**quiet, **(config or {})},
+        raise_on_error=False,
     )
     return RunOutcome(batch or job, result.run_id, None if result.success else _first_error(result))
 

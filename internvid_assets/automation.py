@@ -228,7 +228,7 @@ def run_job(
     from internvid_assets.definitions import defs
 
     keys = None if assets is None else [table_key(name) for name in assets]
-    quiet = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}  # the instance records everything
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # the instance records everything
     result = defs.resolve_job_def(job).execute_in_process(
         instance=instance(),
         partition_key=batch,

@@ -162,7 +162,9 @@ def _guarded(command: Callable[[], Any]) -> int:
     try:
         code = command()
         return code if isinstance(code, int) else 0
-    except (UsageError, TyperException) as error:
+    except TyperException as error:
+        message, code = error.format_message(), 2
+    except UsageError as error:
         message, code = str(error), 2
     except (RunFailed, LakeError) as error:
         message, code = str(error), 1

@@ -11,8 +11,10 @@ from internvid_assets.captions.base import load_captioner
 from internvid_assets.errors import RunFailed, UsageError
 from internvid_assets.lake import Lake
 from internvid_assets.lake.models import discover as discover_models
+from internvid_assets.scores.base import load_scorers
 from internvid_assets.settings import Settings
 from internvid_assets.status import print_status
+from internvid_assets.viclip.launch import check_settings
 from internvid_assets.videos.sources import SourceError, discover, open_batches
 
 
@@ -28,6 +30,9 @@ def run_path(settings: Settings, sources: Sequence[str], until: str | None) -> N
     wanted = _until([*automation.BATCHED_TABLES, *models, *automation.PUBLISHED, *automation.TRAINED], until)
     try:
         load_captioner(settings.captions.backend, settings.captions.options)
+        load_scorers(settings.scores)
+        if automation.TRAINED[0] in wanted:
+            check_settings(settings.viclip)
         found = discover(sources)
     except (SourceError, ValueError) as error:
         raise UsageError(str(error)) from error
@@ -63,6 +68,11 @@ def run_one_job(settings: Settings, job: str, config: dict[str, Any] | None = No
         load_captioner(settings.captions.backend, settings.captions.options)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    subsets = [model.name for model in discover_models() if model.layer == "marts"]
+    if settings.release.release_subset not in subsets:
+        raise UsageError(
+            f"subset {settings.release.release_subset!r} does not exist: choose one of {', '.join(subsets)}"
+        )
     outcome = automation.run_job(job, config=config)
     print_status(Lake(settings), settings)
     if outcome.error:
@@ -71,7 +81,7 @@ def run_one_job(settings: Settings, job: str, config: dict[str, Any] | None = No
 
 def _quiet_dagster() -> None:
     """The table of stages says what happened; Dagster's own lines stay in its instance."""
-    logging.getLogger("dagster").setLevel(logging.ERROR)
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", message=".*currently in preview.*")
 
 

@@ -206,8 +206,10 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(corpus: Path, tmp_path
         (["run", ".", "--captioner", "nobody"], "captioner 'nobody' does not exist"),
         (["run", ".", "--until", "nothing"], "asset 'nothing' does not exist"),
         (["run", ".", "--batch-size", "0"], "batch_size = 0"),
-        (["run"], "Missing parameter: sources"),
+        (["run"], "Missing argument 'sources'"),
         (["status"], "no home at"),
+        (["recaption", "--budget", "0", "--home", "."], "Invalid value for '--budget'"),
+        (["release", "nothing", "--home", "."], "subset 'nothing' does not exist: choose one of"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -215,6 +217,26 @@ def test_wrong_use_is_one_line_and_exit_code_2(arguments: list[str], message: st
     result = internvid(*arguments, cwd=tmp_path)
     assert (result.returncode, len(result.stderr.strip().splitlines())) == (2, 1), result.stderr
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("INTERNVID_VICLIP__RECIPE", "nobody", "recipe 'nobody' does not exist"),
+        ("INTERNVID_VICLIP__BENCHMARKS", '{"k400": "gone.csv"}', "benchmark k400: no file gone.csv"),
+        ("INTERNVID_SCORES__SIMILARITY", "umt", "scores.similarity = 'umt' does not exist"),
+        ("INTERNVID_WORKERS", "0", "workers = '0'"),
+        ("INTERNVID_CLIPS", '{"threshhold": 3}', "setting clips.threshhold does not exist"),
+    ],
+)
+def test_wrong_settings_are_found_before_any_work(variable: str, value: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "video.mp4").write_bytes(b"")
+    command = [sys.executable, "-c", "from internvid_assets.cli import main; main()", "run", ".", "--home", "home"]
+    env = {**ENV, variable: value}
+    result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, len(result.stderr.strip().splitlines())) == (2, 1), result.stderr
+    assert message in result.stderr
+    assert not (tmp_path / "home" / "lake").exists()
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

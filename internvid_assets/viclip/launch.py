@@ -42,6 +42,19 @@ def recipes(settings: ViclipSettings) -> dict[str, str]:
     return {role: recipe for role, recipe in named.items() if recipe}
 
 
+def check_settings(settings: ViclipSettings) -> None:
+    """Find out before hours of work. Raises: ValueError naming the wrong recipe, override, benchmark or template."""
+    from training.benchmarks import load_benchmark, load_templates
+    from training.recipe import with_overrides
+    from training.recipes import load_recipe
+
+    for recipe in recipes(settings).values():
+        with_overrides(load_recipe(recipe), [f"{name}={value}" for name, value in settings.overrides.items()])
+    for name, file in settings.benchmarks.items():
+        load_benchmark(name, file)
+    load_templates(settings.templates)
+
+
 def train_command(settings: ViclipSettings, recipe: str, shards: Path, output: Path) -> list[str]:
     """torchrun starts the processes on this machine; each runs DeepSpeed."""
     sets = [part for name, value in settings.overrides.items() for part in ("--set", f"{name}={value}")]

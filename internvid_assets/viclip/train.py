@@ -12,7 +12,7 @@ from internvid_assets.lake.stage import StageResult
 from internvid_assets.settings import ViclipSettings
 from internvid_assets.store import ObjectStore
 from internvid_assets.store.objects import file_sha256
-from internvid_assets.viclip.launch import check_finished, recipes, run_key, train_command
+from internvid_assets.viclip.launch import check_finished, check_settings, recipes, run_key, train_command
 
 FILES = ("model.safetensors", "viclip.json", "metrics.jsonl", "run.json")
 Launch = Callable[[Sequence[str]], None]
@@ -39,6 +39,7 @@ def train_models(
 
     The same recipes, seed, shards and code are trained once.
     """
+    check_settings(settings)
     shards_id = newest_shards(lake, subset)
     key = run_key(settings, shards_id)
     held = {r["role"] for r in lake.rows("select role from viclip.viclip_checkpoint where run_key = ?", [key])}

@@ -9,7 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from internvid_assets.lake.catalog import Lake, Write
+from internvid_assets.lake.catalog import Lake
+from internvid_assets.lake.changes import Write
 from internvid_assets.lake.stage import StageResult
 from internvid_assets.lake.tables import columns_of
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from internvid_assets.lake.catalog import Change, Lake, Replace, Write
+from internvid_assets.lake.catalog import Lake
+from internvid_assets.lake.changes import Change, Replace, Write
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,10 @@ from internvid_assets.demo.__main__ import near_duplicates
 from internvid_assets.demo.accuracy import compare
 from internvid_assets.demo.render import render_corpus
 from internvid_assets.lake import Lake
+from internvid_assets.lake.lineage import explain
 from internvid_assets.settings import Settings
+from internvid_assets.store import open_store
+from internvid_assets.viclip.newest import newest_report
 
 SHARED_VIDEOS = Path(__file__).parents[2] / "shared" / "videos"
 COUNTS = """
@@ -171,6 +174,28 @@ def test_train_viclip_is_launched_from_a_shell(done: Path, tmp_path: Path) -> No
         assert time.monotonic() < deadline, now
     assert now == "SUCCESS"
     assert Lake(Settings(home=done)).value("select count(*) from viclip.viclip_checkpoint") == before + 1
+
+
+def test_the_whole_path_on_postgres_and_s3(cluster_settings: Settings, tmp_path: Path) -> None:
+    render_corpus(tmp_path / "corpus", seed=4, scale=0.02)
+    settings = cluster_settings
+    env = {
+        **ENV, "INTERNVID_MEDIA_ROOT": settings.media_uri, "INTERNVID_LAKE__CATALOG": settings.catalog_uri,
+        "INTERNVID_LAKE__DATA_PATH": settings.data_path, "INTERNVID_S3__ENDPOINT_URL": str(settings.s3.endpoint_url),
+        "INTERNVID_S3__ACCESS_KEY_ID": "any", "INTERNVID_S3__SECRET_ACCESS_KEY": "any",
+    }  # fmt: skip
+    program = [sys.executable, "-c", "from internvid_assets.cli import main; main()"]
+    arguments = ["run", tmp_path / "corpus" / "videos", "--home", settings.home, "--batch-size", "6"]
+    for _ in range(2):
+        result = subprocess.run([*program, *map(str, arguments)], env=env, capture_output=True, text=True, timeout=600)
+        assert result.returncode == 0, result.stderr[-3000:]
+        assert f"report   {settings.media_uri}/reports/" in result.stdout
+    lake, store = Lake(settings), open_store(settings)
+    assert not (settings.home / "lake").exists() and not (settings.home / "media").exists()
+    assert b"<title>ViCLIP" in store.get_bytes(f"{newest_report(lake)}/report.html")
+    checkpoint = lake.value("select checkpoint_id from viclip.viclip_checkpoint")
+    assert any("rendered_000.mp4" in line for line in explain(lake, checkpoint))
+    assert lake.value("select count(*) from viclip.viclip_checkpoint") == 1
 
 
 @pytest.mark.skipif(not SHARED_VIDEOS.is_dir(), reason="runs where a folder of real videos lies beside the repository")

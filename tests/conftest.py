@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -20,11 +21,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def free_port() -> int:
-    """A TCP port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_ports(count: int) -> list[int]:
+    """Distinct TCP ports that nobody listens on right now."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def wait_for_port(port: int, process: subprocess.Popen, seconds: float = 60.0) -> None:
@@ -54,7 +57,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 part.chmod(0o755)
         owner = pwd.getpwnam("postgres")
         os.chown(folder, owner.pw_uid, owner.pw_gid)
-    data, port = folder / "data", free_port()
+    data, [port] = folder / "data", free_ports(1)
     initdb = [binaries[-1] / "initdb", "-D", data, "-U", "internvid", "--auth=trust", "--no-sync", "-E", "UTF8"]
     subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **identity)
     server = subprocess.Popen(
@@ -82,8 +85,8 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Settings]:
     """A real S3 server (SeaweedFS) with credentials."""
     weed = shutil.which("weed") or str(Path(os.sys.executable).parent / "weed")  # type: ignore[attr-defined]
     folder = tmp_path_factory.mktemp("s3")
-    port = free_port()
-    ports = {name: str(free_port()) for name in _WEED_PORTS}
+    port, *others = free_ports(1 + len(_WEED_PORTS))
+    ports = dict(zip(_WEED_PORTS, map(str, others), strict=True))
     server = subprocess.Popen(
         [weed, "server", "-s3", "-filer", f"-dir={folder}", f"-s3.port={port}", "-ip=127.0.0.1", "-volume.max=50",
          "-master.volumeSizeLimitMB=64", *[f"-{name}={value}" for name, value in ports.items()]],

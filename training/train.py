@@ -272,7 +272,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shards", type=Path, required=True, help="folder with manifest.json")
     parser.add_argument("--output", type=Path, required=True, help="folder of this run; repeat the command to resume")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--init", type=Path, help="ViCLIP or CLIP weights to start from")
+    parser.add_argument("--init", type=Path, help="ViCLIP or CLIPModel weights to start from: a folder or a file")
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the recipe"
     )

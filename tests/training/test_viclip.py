@@ -29,37 +29,6 @@ SMALL = ViCLIPConfig(
 )
 
 
-def from_hugging_face(clip: CLIPModel) -> dict[str, torch.Tensor]:
-    """CLIP's weights under our names; a fourth frame-sized temporal table of zeros."""
-    source, state = clip.state_dict(), {"temp": torch.tensor(0.05)}
-    towers = {"vision_encoder": "vision_model", "text_encoder": "text_model"}
-    for ours, theirs in towers.items():
-        for layer in range(2):
-            a, b = f"{ours}.transformer.resblocks.{layer}", f"{theirs}.encoder.layers.{layer}"
-            for kind in ("weight", "bias"):
-                parts = [source[f"{b}.self_attn.{x}_proj.{kind}"] for x in "qkv"]
-                state[f"{a}.attn.in_proj_{kind}"] = torch.cat(parts)
-                state[f"{a}.attn.out_proj.{kind}"] = source[f"{b}.self_attn.out_proj.{kind}"]
-                state[f"{a}.ln_1.{kind}"] = source[f"{b}.layer_norm1.{kind}"]
-                state[f"{a}.ln_2.{kind}"] = source[f"{b}.layer_norm2.{kind}"]
-                state[f"{a}.mlp.c_fc.{kind}"] = source[f"{b}.mlp.fc1.{kind}"]
-                state[f"{a}.mlp.c_proj.{kind}"] = source[f"{b}.mlp.fc2.{kind}"]
-    for kind in ("weight", "bias"):
-        state[f"vision_encoder.ln_pre.{kind}"] = source[f"vision_model.pre_layrnorm.{kind}"]
-        state[f"vision_encoder.ln_post.{kind}"] = source[f"vision_model.post_layernorm.{kind}"]
-        state[f"text_encoder.ln_final.{kind}"] = source[f"text_model.final_layer_norm.{kind}"]
-    return state | {
-        "vision_encoder.conv1.weight": source["vision_model.embeddings.patch_embedding.weight"],
-        "vision_encoder.class_embedding": source["vision_model.embeddings.class_embedding"],
-        "vision_encoder.positional_embedding": source["vision_model.embeddings.position_embedding.weight"],
-        "vision_encoder.temporal_positional_embedding": torch.zeros(1, 4, 128),
-        "vision_encoder.proj": source["visual_projection.weight"].T,
-        "text_encoder.token_embedding.weight": source["text_model.embeddings.token_embedding.weight"],
-        "text_encoder.positional_embedding": source["text_model.embeddings.position_embedding.weight"],
-        "text_encoder.text_projection": source["text_projection.weight"].T,
-    }
-
-
 @pytest.fixture(scope="module")
 def clip() -> CLIPModel:
     torch.manual_seed(0)
@@ -74,10 +43,11 @@ def clip() -> CLIPModel:
 
 @torch.no_grad()
 def test_one_frame_and_text_equal_clip(clip: CLIPModel) -> None:
-    model = load_viclip(from_hugging_face(clip), SMALL)
+    model = load_viclip(clip.state_dict(), SMALL)
     picture = torch.randn(3, 3, 32, 32)
     theirs = clip.vision_model(picture).pooler_output @ clip.visual_projection.weight.T
     assert torch.allclose(model.vision_encoder(picture.unsqueeze(1)), theirs, atol=1e-5)
+    assert float(model.temp) == pytest.approx(float((-clip.logit_scale).exp()))
     tokens = tokenize(["a photo of a dog", "two cats"])
     theirs = clip.text_model(tokens).pooler_output @ clip.text_projection.weight.T
     assert torch.allclose(model.text_encoder(tokens), theirs, atol=1e-5)
@@ -85,7 +55,7 @@ def test_one_frame_and_text_equal_clip(clip: CLIPModel) -> None:
 
 @torch.no_grad()
 def test_the_order_of_frames_matters_only_through_the_temporal_table(clip: CLIPModel) -> None:
-    model = load_viclip(from_hugging_face(clip), SMALL)
+    model = load_viclip(clip.state_dict(), SMALL)
     video = torch.randn(2, 4, 3, 32, 32)
     assert torch.allclose(model.encode_video(video), model.encode_video(video.flip(1)), atol=1e-5)
     torch.nn.init.normal_(model.vision_encoder.temporal_positional_embedding)
@@ -135,6 +105,17 @@ def test_weights_for_other_sizes_are_fitted_and_strangers_refused() -> None:
     del state["text_encoder.ln_final.weight"]
     with pytest.raises(ValueError, match=r"missing .*ln_final"):
         load_viclip(state, SMALL)
+
+
+def test_a_folder_of_clip_is_a_start(clip: CLIPModel, tmp_path: Path) -> None:
+    clip.save_pretrained(tmp_path)
+    model = load_viclip(tmp_path)
+    assert (model.config.vision.num_frames, model.config.text.context_length) == (8, 77)
+    assert not model.vision_encoder.temporal_positional_embedding.any()
+    state = clip.state_dict()
+    del state["visual_projection.weight"]
+    with pytest.raises(ValueError, match=r"not the weights of a CLIPModel: 'visual_projection\.weight' is missing"):
+        load_viclip(state)
 
 
 def test_wrong_shapes_say_what_is_wanted() -> None:

@@ -12,7 +12,8 @@ def paper_l14_64gpu() -> Recipe:
     """ViCLIP-L/14 on InternVid-10M-FLT with 64 GPUs.
 
     Source: InternVid (arXiv 2307.06942) section 4 and the released configs (R:VE/*/config.py): masked at batch 32,768
-    for 10 epochs, then half an epoch without masking at 4e-6.
+    for 10 epochs, then half an epoch without masking at 4e-6. Start it from CLIP: `--init FOLDER` of
+    openai/clip-vit-large-patch14.
     """
     return Recipe(
         name="paper_l14_64gpu",

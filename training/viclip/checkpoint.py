@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from training.viclip.clip_weights import from_clip, is_clip
 from training.viclip.config import TextConfig, ViCLIPConfig, VisionConfig
 from training.viclip.model import ViCLIP
 
@@ -29,7 +30,7 @@ def load_viclip(source: str | Path | Mapping[str, Tensor], config: ViCLIPConfig 
 
     Args:
         source: a folder of `save_viclip`, a `.safetensors` or torch file (published files hold the weights under
-            `model`), or a state dict.
+            `model`), or a state dict; or the same of transformers' CLIPModel, as a start for training.
         config: sizes; None: from `viclip.json` beside the weights, else read off the shapes (64 features a head, as
             in every CLIP; patches a frame are square).
 
@@ -39,6 +40,8 @@ def load_viclip(source: str | Path | Mapping[str, Tensor], config: ViCLIPConfig 
     Raises: ValueError listing parameters that are missing or unknown.
     """
     state, beside = _read(source)
+    if is_clip(state):
+        state = from_clip(state)
     config = config or beside or config_of(state)
     model = ViCLIP(config)
     own = model.state_dict()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -110,7 +109,6 @@ class ViclipSettings(_Section):
     """A second recipe trained on the same shards for comparison, e.g. the single-frame control."""
     num_processes: int = Field(default=2, ge=1)
     seed: int = 0
-    launcher: Literal["local"] = "local"
     benchmarks: dict[str, str] = Field(default_factory=dict)
     """Benchmark name to annotation file."""
     templates: str = "paper"

@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from training.pipes_report import Report
 
 
@@ -18,6 +16,8 @@ class RunLog:
     """Written by the first process only."""
 
     def __init__(self, output: Path, num_steps: int, every: int, report: Report):
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and readers of a log need none
+
         self._file = (output / "metrics.jsonl").open("a")
         self._board = SummaryWriter(str(output / "tensorboard"))
         self._num_steps, self._every, self._report = num_steps, every, report

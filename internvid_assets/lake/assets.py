@@ -10,7 +10,6 @@ from typing import Any
 import dagster as dg
 
 from internvid_assets.lake.catalog import Lake
-from internvid_assets.lake.changes import Write
 from internvid_assets.lake.stage import StageResult
 from internvid_assets.lake.tables import columns_of
 
@@ -73,18 +72,15 @@ class StageRun:
         """
         key = self.context.asset_key
         code_version = self.context.assets_def.code_versions_by_key.get(key) or ""
-        write = Write(
-            asset=table_name(key),
-            run_id=self.context.run.run_id,
-            partition=self.batch or None,
-            read_snapshot_id=self.read_snapshot_id,
-            inputs=[(name, self.batch or None) for name in inputs or self._inputs()],
-            code_version=code_version,
-            config_hash=config_hash,
-            num_in=result.num_in,
-            num_out=result.num_out,
-            drops=result.drops,
-            seconds=time.perf_counter() - self._started,
+        write = result.write(
+            table_name(key),
+            self.context.run.run_id,
+            self.batch or None,
+            self.read_snapshot_id,
+            [(name, self.batch or None) for name in inputs or self._inputs()],
+            code_version,
+            config_hash,
+            time.perf_counter() - self._started,
         )
         commit = self.lake.commit(write, result.changes)
         return dg.MaterializeResult(

@@ -50,11 +50,12 @@ class StageResult:
         inputs: Sequence[tuple[str, str | None]],
         code_version: str = "",
         config_hash: str = "",
+        seconds: float = 0.0,
     ) -> Write:
         """The lineage row of these changes."""
         return Write(
             asset, run_id, partition, read_snapshot_id, inputs, code_version, config_hash, self.num_in, self.num_out,
-            self.drops,
+            self.drops, seconds,
         )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,8 @@ from typing import Any
 import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from internvid_assets.store.objects import file_sha256
 
 FORMAT = "internvid-release/1"
 DATA_JSONL, DATA_PARQUET = "data.jsonl", "data.parquet"
@@ -76,10 +77,10 @@ def write_release(folder: Path, pairs: pa.Table, facts: ReleaseFacts) -> str:
     figures = _figures(pairs)
     _write_availability(folder / "availability.json", pairs)
     (folder / "README.md").write_text(_card(facts, figures))
-    data_files = {name: _sha256(folder / name) for name in (DATA_JSONL, DATA_PARQUET)}
+    data_files = {name: file_sha256(folder / name) for name in (DATA_JSONL, DATA_PARQUET)}
     (folder / "croissant.json").write_text(json.dumps(croissant(facts, pairs.schema, data_files), indent=1) + "\n")
     names = sorted(path.name for path in folder.iterdir() if path.name not in ("manifest.json", "SHA256SUMS"))
-    sums = {name: _sha256(folder / name) for name in names}
+    sums = {name: file_sha256(folder / name) for name in names}
     (folder / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
     manifest = {
         "format": FORMAT,
@@ -94,7 +95,7 @@ def write_release(folder: Path, pairs: pa.Table, facts: ReleaseFacts) -> str:
         "files": [{"name": n, "sha256": d, "num_bytes": (folder / n).stat().st_size} for n, d in sums.items()],
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    return _sha256(folder / "manifest.json")
+    return file_sha256(folder / "manifest.json")
 
 
 def croissant(facts: ReleaseFacts, schema: pa.Schema, data_files: Mapping[str, str]) -> dict[str, Any]:
@@ -178,8 +179,3 @@ def _card(facts: ReleaseFacts, figures: Mapping[str, Any]) -> str:
     return jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(template).render(
         facts=facts, figures=figures
     )  # fmt: skip
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -48,16 +48,16 @@ def accuracy(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
     for result, value in heads:
         model = models.index(result["model"])
         x = names.index(f"{result['benchmark']}\n{value['metric']}") + (model - (len(models) - 1) / 2) * width
-        axis.bar(x, value["value"], width * 0.92, color=(_BLUE, _ORANGE, _GREY)[model % 3])
+        axis.bar(x, value["value"], width * 0.92, color=(_BLUE, _ORANGE, _GREY)[model % 3], label=models[model])
         error = [[value["value"] - value["low"]], [value["high"] - value["value"]]]
         axis.errorbar(x, value["value"], error, color=_INK, linewidth=1, capsize=2)
-        axis.plot([x - width / 2, x + width / 2], [value["chance"]] * 2, color=_INK, linestyle=":", linewidth=1.5)
+        ends = [x - width / 2, x + width / 2]
+        axis.plot(ends, [value["chance"]] * 2, color=_INK, linestyle=":", linewidth=1.5, label="chance")
     axis.set_xticks(range(len(names)), names, fontsize=8)
-    _dress(
-        axis,
-        "  ".join(f"{['blue', 'orange', 'grey'][i % 3]}: {m}" for i, m in enumerate(models)) + "  dotted: chance",
-        "",
-    )
+    _dress(axis, "", "")
+    handles, labels = axis.get_legend_handles_labels()
+    shown = dict(zip(labels, handles, strict=True))  # one entry a name
+    axis.legend(shown.values(), shown.keys(), frameon=False, fontsize=8)
     axis.set_ylim(0, 1)
     figure.savefig(path, dpi=110)
 

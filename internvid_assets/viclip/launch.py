@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,7 @@ from pathlib import Path
 import training
 from internvid_assets.lake.stage import short_hash
 from internvid_assets.settings import ViclipSettings
-
-ROLES = ("viclip", "control")
+from internvid_assets.store.objects import file_sha256
 
 
 def run_key(settings: ViclipSettings, shards_id: str) -> str:
@@ -92,4 +90,4 @@ def check_finished(folder: Path, wanted: Sequence[str]) -> None:
 
 
 def _file_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else f"missing {path}"
+    return file_sha256(path) if path.is_file() else f"missing {path}"

@@ -21,6 +21,7 @@ from internvid_assets.lake import Lake
 from internvid_assets.lake.lineage import explain
 from internvid_assets.status import stages
 from internvid_assets.viclip import figures
+from training.run_log import read_metrics
 
 FIGURES = ("accuracy", "training_curves", "confusion", "dataset")
 _NUM_SAMPLES = 8
@@ -103,7 +104,7 @@ def _strip(clip: ClipFrames, count: int = 4) -> bytes:
 def _draw(
     output: Path, lake: Lake, checkpoints: Mapping[str, Path], evaluation: Mapping[str, Any], shards_id: str
 ) -> None:
-    curves = {role: _metrics(folder) for role, folder in checkpoints.items()}
+    curves = {role: read_metrics(folder) for role, folder in checkpoints.items()}
     figures.training_curves(output / "training_curves.png", curves["viclip"], curves.get("control", []))
     figures.accuracy(output / "accuracy.png", evaluation["results"])
     for table in list(evaluation["confusion"].values())[:1]:
@@ -117,11 +118,6 @@ def _draw(
     )
     values = [[v for v in column.to_pylist() if v is not None] for column in table.columns]
     figures.histograms(output / "dataset.png", dict(zip(columns.values(), values, strict=True)))
-
-
-def _metrics(folder: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [row for _, row in sorted({row["step"]: row for row in rows}.items())]
 
 
 def _has(output: Path, name: str) -> bool:

@@ -13,6 +13,7 @@ from internvid_assets.settings import ViclipSettings
 from internvid_assets.store import ObjectStore
 from internvid_assets.store.objects import file_sha256
 from internvid_assets.viclip.launch import check_finished, check_settings, recipes, run_key, train_command
+from training.run_log import read_metrics
 
 FILES = ("model.safetensors", "viclip.json", "metrics.jsonl", "run.json")
 Launch = Callable[[Sequence[str]], None]
@@ -72,9 +73,8 @@ def _store(store: ObjectStore, output: Path) -> dict[str, Any]:
             store.delete(torn)
         for name in FILES:  # run.json last: it marks the folder as whole
             store.put_file(f"{key}/{name}", output / name)
-    losses = [json.loads(line)["loss"] for line in (output / "metrics.jsonl").read_text().splitlines()]
     return {
         "checkpoint_id": checkpoint_id, "recipe": run["recipe"]["name"], "seed": run["seed"],
         "shards_id": run["shards_id"], "checkpoint_key": key, "weights_sha256": digest, "num_steps": run["num_steps"],
-        "num_samples_seen": run["num_samples_seen"], "final_loss": losses[-1], "git_commit": run["git_commit"],
+        "num_samples_seen": run["num_samples_seen"], "final_loss": read_metrics(output)[-1]["loss"], "git_commit": run["git_commit"],
     }  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from internvid_assets.store import ObjectStore
 
 _POLICY = Path(__file__).with_name("recaption.sql")
 _CHUNK = 64
+_FRAMES = ("clips.clips",)
+_TEXTS = ("captions.coarse_captions", "captions.fine_captions", "captions.transcripts")
 
 
 def stale_clips(lake: Lake, captioner: Captioner, budget: int) -> list[dict[str, Any]]:
@@ -51,23 +54,22 @@ def recaption(
         if clock() > deadline:
             break
         only = frozenset(clip_ids)
-        for table, stage in (
-            ("captions.coarse_captions", write.coarse_batch),
-            ("captions.fine_captions", write.fine_batch),
-        ):
-            _commit(
-                lake,
-                table,
-                ("clips.clips",),
-                batch,
-                captioner,
-                run_id,
-                stage(lake, store, captioner, batch, _quiet, only),
-            )
-        merged = write.merge_batch(lake, captioner, batch, _quiet)
-        inputs = ("captions.coarse_captions", "captions.fine_captions", "captions.transcripts")
-        _commit(lake, "captions.captions", inputs, batch, captioner, run_id, merged)
-        done[batch] = done.get(batch, 0) + merged.num_out
+        steps: list[tuple[str, tuple[str, ...], Callable[[], StageResult]]] = [
+            (
+                "captions.coarse_captions",
+                _FRAMES,
+                partial(write.coarse_batch, lake, store, captioner, batch, _quiet, only),
+            ),
+            ("captions.fine_captions", _FRAMES, partial(write.fine_batch, lake, store, captioner, batch, _quiet, only)),
+            ("captions.captions", _TEXTS, partial(write.merge_batch, lake, captioner, batch, _quiet, only)),
+        ]
+        for table, inputs, stage in steps:
+            read_snapshot_id = lake.snapshot_id()
+            result = stage()
+            given = [(name, batch) for name in inputs]
+            row = result.write(table, run_id, batch, read_snapshot_id, given, write.CODE_VERSION, captioner.version)
+            lake.commit(row, result.changes)
+        done[batch] = done.get(batch, 0) + result.num_out
     return done
 
 
@@ -80,15 +82,6 @@ def _chunks(clips: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
         if len(chunk) == _CHUNK:
             yield clip["batch"], waiting.pop(clip["batch"])
     yield from waiting.items()
-
-
-def _commit(
-    lake: Lake, table: str, inputs: Sequence[str], batch: str, captioner: Captioner, run_id: str, result: StageResult
-) -> None:
-    lineage = result.write(
-        table, run_id, batch, lake.snapshot_id(), [(i, batch) for i in inputs], write.CODE_VERSION, captioner.version
-    )
-    lake.commit(lineage, result.changes)
 
 
 def _quiet(items: Any, *_: Any, **__: Any) -> Any:

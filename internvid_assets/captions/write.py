@@ -140,9 +140,9 @@ def _words(store: ObjectStore, recognizer: SpeechRecognizer, clips: list[dict[st
     return "none", [""] * len(spans)
 
 
-def merge_batch(lake: Lake, captioner: Captioner, batch: str, progress: Progress) -> StageResult:
-    """One caption for every clip that has its coarse and fine texts and lacks one by this captioner version."""
-    todo = lake.rows(
+def merge_batch(lake: Lake, captioner: Captioner, batch: str, progress: Progress, only: Only = None) -> StageResult:
+    """One caption for every clip that has its coarse and fine texts and lacks one by this version; of `only`, if given."""
+    found = lake.rows(
         "select c.clip_id, c.text as coarse_text, c.labels, c.label_scores, f.frame_seconds, f.frame_texts, f.motion_text, "
         "f.motion_label, coalesce(t.text, '') as transcript, v.caption, v.title, v.source_uri "
         "from captions.coarse_captions as c join captions.fine_captions as f using (clip_id, captioner, captioner_version) "
@@ -153,6 +153,7 @@ def merge_batch(lake: Lake, captioner: Captioner, batch: str, progress: Progress
         "and held.captioner_version = $version) order by c.clip_id",
         {"batch": batch, "name": captioner.name, "version": captioner.version, "transcriber": TRANSCRIBER_VERSION},
     )
+    todo = [clip for clip in found if only is None or clip["clip_id"] in only]
     rows: list[dict[str, Any]] = []
     refused: list[Quarantined] = []
     for chunk in _chunks(progress(todo, "captions"), 8 * _CHUNK):
@@ -162,7 +163,7 @@ def merge_batch(lake: Lake, captioner: Captioner, batch: str, progress: Progress
             else:
                 row = {"text": result, "num_words": len(result.split())}
                 rows.append(_keyed(batch, clip["clip_id"], captioner.name, captioner.version, row))
-    return _result(lake, batch, "captions.captions", len(todo), rows, refused)
+    return _result(lake, batch, "captions.captions", len(todo), rows, refused, only)
 
 
 def _merge_input(row: dict[str, Any]) -> MergeInput:

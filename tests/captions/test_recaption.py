@@ -59,6 +59,7 @@ def test_a_budget_takes_the_worst_described_first_and_keeps_old_texts(home: Sett
     lake, store = Lake(home), open_store(home)
     before = lake.rows("select * from captions.captions order by clip_id")
     worst = lake.rows("select clip_id from staging.stg_captions order by similarity, clip_id limit 5")
+    before_id = lake.snapshot_id()
     done = recaption(lake, store, Writer(), 5, 10.0, "run", quiet)
     assert sum(done.values()) == 5
     new = lake.rows("select clip_id, text from captions.captions where captioner = 'writer'")
@@ -68,6 +69,10 @@ def test_a_budget_takes_the_worst_described_first_and_keeps_old_texts(home: Sett
         "select drops, num_out from lineage.materializations where run_id = 'run' and asset = 'captions.captions'"
     )
     assert sum(row["num_out"] for row in written) == 5
+    seen = lake.rows(
+        "select asset, read_snapshot_id from lineage.materializations where run_id = 'run' order by written_at"
+    )
+    assert [row["read_snapshot_id"] for row in seen] == [before_id + i for i in range(3)]  # what each write had read
     num_clips = lake.value("select count(*) from clips.clips")
     assert len(stale_clips(lake, Writer(), 10_000)) == num_clips - 5
 

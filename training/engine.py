@@ -53,7 +53,10 @@ def start_processes() -> tuple[int, int]:
 
 
 def _leave_out_shared_memory_kernel() -> None:
-    """DeepSpeed would compile a CPU kernel at start (a minute and a C++ compiler); gloo gives the same numbers."""
+    """DeepSpeed would compile a CPU kernel at start (a minute and a C++ compiler); gloo gives the same numbers.
+
+    The switch is a private name of DeepSpeed's: without it training works and starts a minute later.
+    """
     with suppress(ImportError, AttributeError):
         import deepspeed.ops
 

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from training.benchmarks import Benchmark, load_benchmark, load_templates, training_pairs
 from training.data import ShardReader, choose_frames, decode, resized
-from training.metrics import Figure, confusion, recall_at_k, top_k
+from training.metrics import Figure, confusion, dual_softmax, recall_at_k, top_k
 from training.pipes_report import Report, session
 from training.viclip import ViCLIP, load_viclip, normalise
 from training.video import read_frames
@@ -115,7 +116,7 @@ def evaluate(
             (report or Report()).step(f"{name} on {benchmark.name}: {line}")
     first = [result for result in results if result.model == next(iter(checkpoints))]
     about = {
-        "protocol": protocol.__dict__,
+        "protocol": asdict(protocol),
         "checkpoints": checkpoints,
         "results": [result.to_dict() for result in results],
         "confusion": {r.benchmark.name: _confusion(r) for r in first if r.benchmark.task == "action"},
@@ -137,11 +138,12 @@ def _evaluate_one(name: str, model: ViCLIP, benchmark: Benchmark, protocol: Prot
     owner_N = np.array([number for number, texts in enumerate(benchmark.captions) for _ in texts])
     text_NE = model.encode_text(captions, clean=protocol.text_clean_up)
     scores_NB = (text_NE @ video_BE.T).cpu().numpy()
-    if protocol.dual_softmax:
-        scores_NB = scores_NB * torch.softmax(torch.from_numpy(scores_NB), dim=0).numpy()
     right_NB = owner_N[:, None] == np.arange(len(video_BE))
+    scores_BN = scores_NB.T
+    if protocol.dual_softmax:
+        scores_NB, scores_BN = dual_softmax(scores_NB), dual_softmax(scores_BN)
     figures = [recall_at_k(scores_NB, right_NB, k, "t2v") for k in (1, 5, 10)]
-    figures += [recall_at_k(scores_NB.T, right_NB.T, k, "v2t") for k in (1, 5, 10)]
+    figures += [recall_at_k(scores_BN, right_NB.T, k, "v2t") for k in (1, 5, 10)]
     return Result(name, benchmark, figures, scores_NB, [])
 
 
@@ -164,7 +166,9 @@ def _per_class(scores_BK: np.ndarray, labels_B: np.ndarray, classes: Sequence[st
 def _embed_videos(model: ViCLIP, benchmark: Benchmark) -> Tensor:
     vision, device = model.config.vision, model.temp.device
     parts, waiting = [], []
-    for pictures in _pictures(benchmark, vision.num_frames):
+    pictures_of = _pictures(benchmark, vision.num_frames)
+    bar = tqdm(pictures_of, benchmark.name, len(benchmark), leave=False, delay=1.0, disable=None)
+    for pictures in bar:
         waiting.append(resized(pictures, vision.image_size))
         if len(waiting) == _BATCH:
             parts.append(_embed(model, waiting, device))

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 from scipy.stats import norm
 
 
@@ -82,6 +83,14 @@ def _chance(num_candidates: int, num_right: int, k: int) -> float:
 def _share(metric: str, hits_N: np.ndarray, chance: float) -> Figure:
     low, high = wilson(hits_N.sum(), len(hits_N))
     return Figure(metric, float(hits_N.mean()), low, high, chance, len(hits_N))
+
+
+def dual_softmax(scores_NK: np.ndarray) -> np.ndarray:
+    """Scores times their softmax over the queries (temperature 1): a candidate that every query likes counts less.
+
+    Apply it to each direction's own [queries, candidates] matrix. Source: CAMoE, arXiv 2109.04290; R:V/ evaluation code.
+    """
+    return scores_NK * softmax(scores_NK, axis=0)
 
 
 def confusion(scores_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:

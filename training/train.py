@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -217,15 +218,22 @@ def _identity(recipe: Recipe, manifest: ShardManifest, seed: int, init: Path | N
 
 
 def _circumstances(world_size: int) -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    ).stdout.strip()
     return {
-        "git_commit": commit or "unknown",
+        "git_commit": _git_commit(),
         "world_size": world_size,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "versions": {name: version(name) for name in ("torch", "deepspeed", "transformers")},
     }
+
+
+def _git_commit() -> str:
+    """Of this checkout; `unknown` where there is no git or the code was installed without its history."""
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    command = [git, "rev-parse", "HEAD"]
+    found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
 
 
 def _claim(output: Path, identity: dict[str, Any], rank: int) -> None:

@@ -13,7 +13,7 @@ from training.data import choose_frames
 def read_frames(path: Path, num_frames: int) -> list[np.ndarray]:
     """uint8 RGB pictures [H, W, 3], `num_frames` of them.
 
-    The video is decoded twice when its container does not say how many frames it has, and never held in memory.
+    A video that ends before the length its container gives repeats its last frame. It is decoded twice when its container does not say how many frames it has, and never held in memory.
 
     Raises: ValueError naming the file that has no frames.
     """

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from training.metrics import _chance, confusion, ranks, recall_at_k, top_k, wilson
+from training.metrics import _chance, confusion, dual_softmax, ranks, recall_at_k, top_k, wilson
 
 
 @given(st.integers(0, 40), st.integers(1, 40))
@@ -45,6 +45,14 @@ def test_accuracy_and_recall_by_hand() -> None:
 def test_chance_is_counted(candidates: int, right: int, k: int) -> None:
     draws = list(itertools.combinations(range(candidates), min(k, candidates)))
     assert _chance(candidates, right, k) == pytest.approx(sum(min(draw) < right for draw in draws) / len(draws))
+
+
+def test_dual_softmax_lowers_what_every_query_likes() -> None:
+    scores = np.array([[9.0, 8.9], [9.0, 1.0]])
+    weighed = dual_softmax(scores)
+    assert weighed[0] == pytest.approx([9.0 * 0.5, 8.9 / (1 + np.exp(1.0 - 8.9))])
+    assert scores.argmax(1).tolist() == [0, 0] and weighed.argmax(1).tolist() == [1, 0]
+    assert not np.allclose(dual_softmax(scores.T), weighed.T)  # each direction has its own
 
 
 def test_a_row_without_a_right_answer_is_refused() -> None:

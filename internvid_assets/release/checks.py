@@ -10,7 +10,7 @@ from internvid_assets.store import ObjectStore
 
 @dg.asset_check(asset=table_key("release.dataset_release"), blocking=True)
 def released_pairs_come_from_held_videos(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-    """Every released clip belongs to a video that the lake holds or has taken down with a record."""
+    """Every released clip belongs to a video that the lake holds."""
     return claim(
         lake,
         "select clip_id from release.released_pairs anti join videos.raw_videos using (video_id)",

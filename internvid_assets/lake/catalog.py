@@ -20,6 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from internvid_assets.lake.changes import Change, Commit, Write, apply, record
+from internvid_assets.lake.tables import declared_tables
 from internvid_assets.settings import S3Settings, Settings
 
 T = TypeVar("T")
@@ -169,23 +170,28 @@ class Lake:
             return {name: len(self.query(step)) for name, step in steps.items()}
 
     def _create_missing_tables(self) -> None:
+        """Make the tables, and the columns that a home made by an earlier version lacks."""
         connection = self._connection
         assert connection is not None
-        statements = [s for s in _TABLES_SQL.read_text().split(";\n") if "create table" in s]
-        names = {s.partition("if not exists ")[2].split()[0] for s in statements}
+        wanted = {(name, c.name): c.type for name, (_, columns) in declared_tables().items() for c in columns}
 
         def attempt() -> None:
             query = (
-                "select table_schema || '.' || table_name from information_schema.tables where table_catalog = 'lake'"
+                "select table_schema || '.' || table_name, column_name from information_schema.columns "
+                "where table_catalog = 'lake'"
             )
-            if names <= {row[0] for row in connection.execute(query).fetchall()}:
+            there = set(connection.execute(query).fetchall())
+            missing = [column for column in wanted if column not in there]
+            if not missing:
                 return
             connection.execute("begin")
             try:
                 for schema in SCHEMAS:
                     connection.execute(f"create schema if not exists {schema}")
-                for statement in statements:
-                    connection.execute(statement)
+                connection.execute(_TABLES_SQL.read_text())
+                for table, column in missing:
+                    if table in {name for name, _ in there}:
+                        connection.execute(f"alter table {table} add column {column} {wanted[table, column]}")
                 connection.execute("commit")
             except BaseException:
                 _rollback(connection)

@@ -89,6 +89,14 @@ def test_a_model_table_is_made_once_and_follows_its_columns(lake: Lake) -> None:
     assert [lake.commit(write("subsets.model"), [m]).changed for m in (model, model, wider)] == [True, False, True]
 
 
+def test_a_home_of_an_earlier_version_gets_the_new_columns(lake: Lake, settings: Settings) -> None:
+    lake.commit(write(), [replace(lake, "a", [caption("a", "1")])])
+    lake.connection.execute("alter table captions.captions drop column num_words")
+    lake.close()
+    newer = Lake(settings)
+    assert newer.rows("select clip_id, num_words from captions.captions") == [{"clip_id": "1", "num_words": None}]
+
+
 def test_unknown_column_is_named(lake: Lake) -> None:
     with pytest.raises(ValueError, match=r"captions\.captions has no columns \['words'\]"):
         lake.to_arrow("captions.captions", [{"words": 1}])

@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test dev check lint install system clean
+.PHONY: demo test test-gpu dev check lint install system clean
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || python3.11 -m venv $(VENV) || python3 -m venv $(VENV)
@@ -19,16 +19,21 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 install: $(VENV)/.installed
 
-# What the tests need that no Python package carries: PostgreSQL's server, and a browser that opens the report.
+# What the tests need that no Python package carries: PostgreSQL's server, a browser that opens the report, and an FFmpeg
+# of its own against which decoding is checked.
 system:
-	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && command -v chromium >/dev/null || \
-		(apt-get update -q && apt-get install -yq --no-install-recommends postgresql chromium)
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && command -v chromium >/dev/null && command -v ffprobe >/dev/null || \
+		(apt-get update -q && apt-get install -yq --no-install-recommends postgresql chromium ffmpeg)
 
 demo: install
 	$(BIN)/python -m internvid_assets.demo --home $(HOME_FOLDER)
 
 test: install system
 	$(BIN)/pytest -q
+
+# On a machine with an NVIDIA GPU.
+test-gpu: install
+	$(BIN)/pytest -q -m gpu
 
 dev: install
 	INTERNVID_HOME=$(HOME_FOLDER) DAGSTER_HOME=$(abspath $(HOME_FOLDER))/dagster $(BIN)/dagster dev -w workspace.yaml

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from internvid_assets.captions.base import load_captioner
+from internvid_assets.clips.cut import check_settings as check_clip_settings
 from internvid_assets.errors import RunFailed, UsageError
 from internvid_assets.lake import Lake
 from internvid_assets.lake.models import discover as discover_models
@@ -31,6 +32,7 @@ def run_path(settings: Settings, sources: Sequence[str], until: str | None) -> N
     try:
         load_captioner(settings.captions.backend, settings.captions.options)
         load_scorers(settings.scores)
+        check_clip_settings(settings.clips)
         if automation.TRAINED[0] in wanted:
             check_settings(settings.viclip)
         found = discover(sources)

@@ -54,15 +54,34 @@ class GateSettings(_Section):
 
 
 class ClipSettings(_Section):
-    """How shots are cut and sampled; the detector and its threshold are the paper's (P§3.1)."""
+    """How shots are cut and sampled; the detector and its threshold are the paper's (P§3.1). See `clips.ScanOptions`."""
 
+    detector: str = "content"
+    """`content` (the paper's), `adaptive`, `cascade` (recommended for quality) or `transnetv2`."""
     threshold: float = Field(default=27.0, gt=0)
+    adaptive_ratio: float = Field(default=3.0, gt=0)
+    neural_threshold: float = Field(default=0.5, gt=0, lt=1)
+    exact: bool = False
+    """Score every frame as PySceneDetect does, not only those near the threshold."""
+    fast: bool = False
+    """Skip the loop filter, and frames without which the cuts survive."""
+    decoder: str = "pyav"
+    """`pyav`, `nvdec` or `decord`."""
+    min_shot_frames: int = Field(default=15, ge=1)
     min_clip_seconds: float = Field(default=0.6, ge=0)
     max_clip_seconds: float | None = None
+    """Longer shots are split."""
+    trim_start_frames: int = Field(default=0, ge=0)
+    trim_end_frames: int = Field(default=0, ge=0)
+    """Frames to leave out of clips behind and before each cut."""
     short_side: int = Field(default=224, ge=32)
+    num_frames: int = Field(default=16, ge=1)
+    """Pictures spread over each clip."""
     seconds_limit: float = Field(default=1800.0, gt=0)
     """A video whose scan takes longer is quarantined as `timeout`."""
     memory_limit_mib: int = Field(default=4096, ge=256)
+    output_limit_mib: int = Field(default=2048, ge=1)
+    """A video whose pictures take more is quarantined as `too_much_output`."""
 
 
 class CaptionSettings(_Section):

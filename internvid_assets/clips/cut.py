@@ -18,11 +18,26 @@ from internvid_assets.store import ObjectStore, file_sha256
 def scan_options(settings: ClipSettings) -> ScanOptions:
     """The scanner's options from the settings."""
     return ScanOptions(
+        detector=settings.detector,
         threshold=settings.threshold,
+        adaptive_ratio=settings.adaptive_ratio,
+        neural_threshold=settings.neural_threshold,
+        min_shot_frames=settings.min_shot_frames,
         min_clip_seconds=settings.min_clip_seconds,
         max_clip_seconds=settings.max_clip_seconds,
+        trim_start_frames=settings.trim_start_frames,
+        trim_end_frames=settings.trim_end_frames,
         short_side=settings.short_side,
+        num_uniform=settings.num_frames,
+        exact=settings.exact,
+        fast=settings.fast,
+        decoder=settings.decoder,
     )
+
+
+def check_settings(settings: ClipSettings) -> None:
+    """Raises: ValueError when the settings contradict each other or want what is not on this machine."""
+    scan_options(settings).require()
 
 
 def scan_version(settings: ClipSettings) -> str:
@@ -39,13 +54,14 @@ def cut_batch(
     progress: Callable[..., Any],
 ) -> StageResult:
     """Scan every video of the batch that this scan version has not scanned yet; keep the rows of the others."""
+    check_settings(settings)
     videos = lake.rows("select * from videos.raw_videos where batch = ? order by video_id", [batch])
     kept_rows, kept_refusals = _already_scanned(lake, settings, batch, {v["video_id"] for v in videos})
     done = {row["video_id"] for row in kept_rows} | {item.item_id for item in kept_refusals}
     todo = [v for v in videos if v["video_id"] not in done]
     uris = {v["video_id"]: v["source_uri"] for v in videos}
     rows, refused, num_errors = list(kept_rows), list(kept_refusals), 0
-    limits = ScanLimits(settings.seconds_limit, settings.memory_limit_mib)
+    limits = ScanLimits(settings.seconds_limit, settings.memory_limit_mib, settings.output_limit_mib)
     with tempfile.TemporaryDirectory() as folder:
         pairs = [(v["video_id"], store.local_path(v["media_key"])) for v in todo]
         outcomes = scan_videos(pairs, scan_options(settings), limits, workers, Path(folder))
@@ -54,6 +70,7 @@ def cut_batch(
             rows += _stored(scanned, store, batch)
             refused += _refusals(scanned, uris[scanned.video_id])
     rows.sort(key=lambda row: (row["video_id"], row["clip_index"]))
+    refused.sort(key=lambda item: (item.item_id, item.reason))
     return StageResult(
         changes=[
             Replace("clips.clips", lake.to_arrow("clips.clips", rows), f"batch = '{batch}'"),
@@ -108,6 +125,9 @@ def _refusals(scanned: Scanned, uri: str) -> list[Quarantined]:
     if scanned.reason is not None:
         return [Quarantined(scanned.video_id, scanned.reason, scanned.detail, uri)]
     return [
-        Quarantined(f"{scanned.video_id}:{start}-{end}", "shot_too_short", f"frames [{start}, {end})", uri)
-        for start, end in scanned.too_short
+        *(Quarantined(scanned.video_id, reason, detail, uri) for reason, detail in scanned.damage),
+        *(
+            Quarantined(f"{scanned.video_id}:{start}-{end}", "shot_too_short", f"frames [{start}, {end})", uri)
+            for start, end in scanned.too_short
+        ),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -13,8 +12,7 @@ T = TypeVar("T")
 class StreamSampler(Generic[T]):
     """Keeps at most `limit` samples at least `step` apart; when full, every second one goes and the step doubles.
 
-    So the spacing is at most twice what a sampler that knew the length would use, at most `limit` items are held, and
-    the number of items ever made grows with the logarithm of the length.
+    With room for 4 n of a stream's items, one lies within a quarter of a spacing of each of n even positions.
     """
 
     limit: int
@@ -22,27 +20,16 @@ class StreamSampler(Generic[T]):
     positions: list[float] = field(default_factory=list)
     items: list[T] = field(default_factory=list)
 
-    def offer(self, position: float, make: Callable[[], T]) -> None:
-        """Take the item at a position behind all earlier ones, if it is far enough from the last one kept."""
+    def offer(self, position: float, item: T) -> bool:
+        """Take the item at a position behind all earlier ones, if it is far enough from the last one kept; whether it is."""
         if self.positions and position - self.positions[-1] < self.step * (1 - 1e-9):
-            return
+            return False
         self.positions.append(position)
-        self.items.append(make())
-        self._thin()
-
-    def extend(self, later: StreamSampler[T]) -> None:
-        """Append the samples of the stream that follows."""
-        self.step = max(self.step, later.step)
-        for position, item in zip(later.positions, later.items, strict=True):
-            if not self.positions or position - self.positions[-1] >= self.step * (1 - 1e-9):
-                self.positions.append(position)
-                self.items.append(item)
-        self._thin()
-
-    def _thin(self) -> None:
-        while len(self.positions) > self.limit:
+        self.items.append(item)
+        if len(self.positions) > self.limit:
             self.step *= 2
             self.positions, self.items = self.positions[::2], self.items[::2]
+        return True
 
     def nearest(self, position: float) -> int:
         """Index of the sample nearest to a position."""

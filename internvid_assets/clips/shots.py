@@ -1,23 +1,64 @@
-"""Where shots begin, decided from small frames: pure, no I/O.
+"""Where shots begin, decided from per-frame scores: pure, no I/O. The neural detectors are in `neural_shots.py`.
 
-Source: PySceneDetect 0.7 `ContentDetector` with its flash filter in merge mode
-(https://www.scenedetect.com/docs/latest/api/detectors.html), the detector and threshold of P§3.1.
+Source: PySceneDetect 0.7 (https://www.scenedetect.com/docs/latest/api/detectors.html); `ContentDetector` with threshold
+27 is the detector of P§3.1.
 """
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
+from collections import deque
+from typing import NamedTuple, Protocol
+
+import av
+
+from internvid_assets.clips.measure import MeasuredFrame
 
 
-def content_score(hsv: np.ndarray, previous: np.ndarray) -> float:
-    """Mean absolute difference of hue, saturation and value of two uint8 [H, W, 3] HSV pictures, 0..255."""
-    return float(cv2.absdiff(hsv, previous).mean())
+class Boundary(NamedTuple):
+    """A shot ends before `end_frame`, the next begins at `start_frame`; between them lies a gradual transition, if any."""
+
+    end_frame: int
+    start_frame: int
+    score: float
 
 
-def hsv_of(score_yuv: np.ndarray) -> np.ndarray:
-    """The HSV picture of I420 planes, uint8 [H, W, 3]."""
-    return cv2.cvtColor(cv2.cvtColor(score_yuv, cv2.COLOR_YUV2BGR_I420), cv2.COLOR_BGR2HSV)
+class ShotDetector(Protocol):
+    """Sees the frames in order; reports each boundary once, in order, perhaps some frames late."""
+
+    decided: int
+    """Every boundary that begins before this frame has been reported."""
+
+    def push(self, measured: MeasuredFrame, image: av.VideoFrame) -> list[Boundary]:
+        """Take the next frame; the boundaries that are certain now."""
+
+    def finish(self) -> list[Boundary]:
+        """The boundaries that were waiting for frames to come."""
+
+
+class ContentDetector:
+    """Frames that differ from the one before by `threshold` or more, at least `min_frames` apart.
+
+    Bursts are merged into their last frame (PySceneDetect's flash filter in merge mode).
+    """
+
+    def __init__(self, threshold: float, min_frames: int):
+        self.decided = 0
+        self._threshold = threshold
+        self._filter = CutFilter(min_frames)
+        self._score_above = 0.0
+
+    def push(self, measured: MeasuredFrame, image: av.VideoFrame) -> list[Boundary]:
+        """Take the next frame."""
+        above = measured.score >= self._threshold
+        cut = self._filter.cut(measured.time.index, above)
+        score = measured.score if above else self._score_above
+        self._score_above = score
+        self.decided = self._filter.undecided_from(measured.time.index)
+        return [] if cut is None else [Boundary(cut, cut, score)]
+
+    def finish(self) -> list[Boundary]:
+        """Nothing: a burst that the video ends in is no cut."""
+        return []
 
 
 class CutFilter:
@@ -49,3 +90,46 @@ class CutFilter:
         if self._enabled:
             self._merge_start = frame
         return None
+
+    def undecided_from(self, frame: int) -> int:
+        """The earliest frame that may yet prove to be a cut, when `frame` was the last one seen."""
+        if self._merge_start is None or self._last_above is None:
+            return frame + 1
+        return self._last_above if self._last_above - self._merge_start >= self._min_frames else frame + 1
+
+
+class AdaptiveDetector:
+    """Frames whose score is `ratio` times the mean of the two frames on either side, and at least `min_score`.
+
+    Source: PySceneDetect 0.7 `AdaptiveDetector` with its defaults; it mistakes fast camera motion for cuts less often.
+    """
+
+    _WIDTH = 2
+
+    def __init__(self, ratio: float, min_score: float, min_frames: int):
+        self.decided = 0
+        self._ratio = ratio
+        self._min_score = min_score
+        self._min_frames = min_frames
+        self._window: deque[tuple[int, float]] = deque(maxlen=2 * self._WIDTH + 1)
+        self._last_cut: int | None = None
+
+    def push(self, measured: MeasuredFrame, image: av.VideoFrame) -> list[Boundary]:
+        """Take the next frame."""
+        frame = measured.time.index
+        self._last_cut = frame if self._last_cut is None else self._last_cut
+        self._window.append((frame, measured.score))
+        self.decided = frame + 1 - self._WIDTH
+        if len(self._window) < 2 * self._WIDTH + 1:
+            return []
+        target, score = self._window[self._WIDTH]
+        mean = (sum(s for _, s in self._window) - score) / (2 * self._WIDTH)
+        stands_out = score >= self._ratio * mean if mean > 1e-5 else True
+        if not stands_out or score < self._min_score or target - self._last_cut < self._min_frames:
+            return []
+        self._last_cut = target
+        return [Boundary(target, target, score)]
+
+    def finish(self) -> list[Boundary]:
+        """Nothing: the last frames have no window."""
+        return []

@@ -1,11 +1,11 @@
-"""What is measured on every frame of a clip, and how it becomes the numbers of `clips.clips`."""
+"""What becomes of the numbers of a clip's frames: the columns of `clips.clips`, in memory that does not grow with it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import cv2
 import numpy as np
+
+from internvid_assets.clips.measure import MeasuredFrame
 
 STILL_MOTION = 1 / 255
 """Neighbouring frames whose most different block (of 16 x 12) differs by less are equal within noise: a small object
@@ -13,62 +13,78 @@ that moves before a resting camera is motion, though the mean over the picture h
 BLACK_LUMA = 24 / 255  # 16 is black in limited range
 """A frame whose mean luma is below is black; a line whose every pixel stays below is border."""
 STATIC_RUN_SECONDS = 0.8
+_UNCHANGED_LEVELS = 3
+_MOTION_BINS = 4096
 
 
-@dataclass
 class ClipStatistics:
-    """Accumulates luma statistics of consecutive frames; two of consecutive spans can be joined."""
+    """Accumulates the measured frames of one clip."""
 
-    brightness: list[float] = field(default_factory=list)
-    motion: list[float] = field(default_factory=list)
-    """Per frame, against the frame before it; the clip's first frame has none."""
-    block_motion: list[float] = field(default_factory=list)
-    """The same for the most different block."""
-    motion_seconds: list[float] = field(default_factory=list)
-    row_max: np.ndarray | None = None
-    column_max: np.ndarray | None = None
+    def __init__(self) -> None:
+        self._num_frames = self._num_black = 0
+        self._num_moved = self._num_still = self._num_static_runs = 0
+        self._brightness = self._motion = 0.0
+        self._motion_histogram = np.zeros(_MOTION_BINS, np.int64)
+        self._static_seconds = 0.0
+        self._flat: list[float] = []
+        self._brightest: np.ndarray | None = None
+        self._darkest: np.ndarray | None = None
 
-    def add(self, luma: np.ndarray, previous: np.ndarray | None, seconds: float) -> None:
-        """Take the next frame: luma uint8 [H, W], its neighbour before it (None at a clip's start), its duration."""
-        self.brightness.append(float(luma.mean()) / 255)
-        if previous is not None:
-            difference = cv2.absdiff(luma, previous)
-            self.motion.append(float(difference.mean()) / 255)
-            self.block_motion.append(float(cv2.resize(difference, (16, 12), interpolation=cv2.INTER_AREA).max()) / 255)
-            self.motion_seconds.append(seconds)
-        self._join_border(luma.max(axis=1), luma.max(axis=0))
+    def add(self, measured: MeasuredFrame, seconds: float) -> None:
+        """Take the clip's next frame and its duration. What the first frame differs from belongs to another clip."""
+        is_first = self._num_frames == 0
+        self._num_frames += 1
+        self._brightness += measured.brightness
+        self._num_black += measured.brightness < BLACK_LUMA
+        if not is_first and measured.motion is not None and measured.block_motion is not None:
+            self._add_motion(measured.motion, measured.block_motion, seconds)
+        if self._num_frames.bit_count() == 1:  # the 1st, 2nd, 4th, 8th …: a few of any clip
+            self._flat.append(flat_share(measured.luma))
+        if self._brightest is None or self._darkest is None or self._brightest.shape != measured.luma.shape:
+            self._brightest, self._darkest = measured.luma.copy(), measured.luma.copy()
+        cv2.max(self._brightest, measured.luma, self._brightest)
+        cv2.min(self._darkest, measured.luma, self._darkest)
 
-    def extend(self, later: ClipStatistics) -> None:
-        """Append the statistics of the span that follows."""
-        self.brightness += later.brightness
-        self.motion += later.motion
-        self.block_motion += later.block_motion
-        self.motion_seconds += later.motion_seconds
-        if later.row_max is not None and later.column_max is not None:
-            self._join_border(later.row_max, later.column_max)
-
-    def _join_border(self, row_max: np.ndarray, column_max: np.ndarray) -> None:
-        self.row_max = row_max if self.row_max is None else np.maximum(self.row_max, row_max)
-        self.column_max = column_max if self.column_max is None else np.maximum(self.column_max, column_max)
+    def _add_motion(self, motion: float, block_motion: float, seconds: float) -> None:
+        self._num_moved += 1
+        self._motion += motion
+        self._motion_histogram[min(int(motion * _MOTION_BINS), _MOTION_BINS - 1)] += 1
+        if block_motion >= STILL_MOTION:
+            self._static_seconds = 0.0
+            return
+        self._num_still += 1
+        before, self._static_seconds = self._static_seconds, self._static_seconds + seconds
+        self._num_static_runs += before < STATIC_RUN_SECONDS <= self._static_seconds
 
     def summary(self) -> dict[str, float | int]:
         """The statistic columns of one clip; all in 0..1 but the count of static runs."""
-        motion = np.array(self.motion or [0.0])
-        still = np.array(self.block_motion or [0.0]) < STILL_MOTION
+        assert self._brightest is not None and self._darkest is not None
+        num_moved = max(1, self._num_moved)
         return {
-            "brightness": float(np.mean(self.brightness)),
-            "black_share": float(np.mean(np.array(self.brightness) < BLACK_LUMA)),
-            "border_share": self._border_share(),
-            "motion_mean": float(motion.mean()),
-            "motion_peak": float(np.quantile(motion, 0.95)),
-            "still_share": float(still.mean()),
-            "num_static_runs": _num_runs(still, self.motion_seconds),
+            "brightness": self._brightness / self._num_frames,
+            "black_share": self._num_black / self._num_frames,
+            "border_share": border_share(self._brightest),
+            "motion_mean": self._motion / num_moved,
+            "motion_peak": self._motion_quantile(0.95),
+            "still_share": self._num_still / num_moved,
+            "num_static_runs": self._num_static_runs,
+            "static_share": float((cv2.subtract(self._brightest, self._darkest) <= _UNCHANGED_LEVELS).mean()),
+            "flat_share": sum(self._flat) / len(self._flat),
         }
 
-    def _border_share(self) -> float:
-        assert self.row_max is not None and self.column_max is not None
-        shares = [_edge_share(lines.astype(float) / 255 < BLACK_LUMA) for lines in (self.row_max, self.column_max)]
-        return 1 - (1 - shares[0]) * (1 - shares[1])
+    def _motion_quantile(self, share: float) -> float:
+        """To 1/4096: the middle of the bin in which the quantile lies."""
+        total = int(self._motion_histogram.sum())
+        if total == 0:
+            return 0.0
+        rank = int(np.searchsorted(np.cumsum(self._motion_histogram), share * total))
+        return (rank + 0.5) / _MOTION_BINS if rank else 0.0
+
+
+def border_share(brightest: np.ndarray) -> float:
+    """Share of the picture in the dark lines along its edges, of the greatest luma each pixel had, uint8 [H, W]."""
+    shares = [_edge_share(brightest.max(axis=axis).astype(float) / 255 < BLACK_LUMA) for axis in (1, 0)]
+    return 1 - (1 - shares[0]) * (1 - shares[1])
 
 
 def _edge_share(dark: np.ndarray) -> float:
@@ -79,11 +95,8 @@ def _edge_share(dark: np.ndarray) -> float:
     return float(bright[0] + len(dark) - 1 - bright[-1]) / len(dark)
 
 
-def _num_runs(still: np.ndarray, seconds: list[float]) -> int:
-    """How many unbroken runs of still frames last at least STATIC_RUN_SECONDS."""
-    runs, length = 0, 0.0
-    for is_still, duration in zip(still, seconds, strict=False):
-        length = length + duration if is_still else 0.0
-        if is_still and length >= STATIC_RUN_SECONDS > length - duration:
-            runs += 1
-    return runs
+def flat_share(luma: np.ndarray) -> float:
+    """Share of pixels equal, within a level, to their right neighbour: near 1 for a screen, low for a camera; uint8 [H, W]."""
+    if luma.shape[1] < 2:
+        return 1.0
+    return float((cv2.absdiff(np.ascontiguousarray(luma[:, 1:]), np.ascontiguousarray(luma[:, :-1])) <= 1).mean())

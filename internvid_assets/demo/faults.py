@@ -32,7 +32,7 @@ def write_faults(folder: Path, original: Path, second: Path, known: dict[str, An
     return {
         "zz_exact_copy.mp4": _entry("exact_duplicate", original.name),
         "zz_near_duplicate.mp4": {**known[original.name], "duplicate_of": original.name},
-        "zz_truncated.mp4": _entry("unreadable"),
+        "zz_truncated.mp4": _entry("truncated"),
         "zz_empty.mp4": _entry("empty_file"),
         "zz_notes.mp4": _entry("not_a_video"),
         "zz_audio_only.mp4": _entry("no_video_stream"),

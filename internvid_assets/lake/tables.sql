@@ -74,6 +74,8 @@ create table if not exists clips.clips (
     motion_peak double,          -- 95th percentile of the same
     still_share double,          -- share of neighbouring frames that are equal within noise
     num_static_runs integer,     -- runs of at least 0.8 s without change (slideshow pages)
+    static_share double,         -- share of the picture that never changes in the clip (screens, overlays, tripods)
+    flat_share double,           -- share of pixels equal to their neighbour: near 1 for drawn screens, low for a camera
     cut_score_end double,        -- detector score of the cut that ends the clip; null at the end of the video
     perceptual_hash ubigint,     -- of the middle frame
     frame_pack_key varchar       -- object that holds the small frames

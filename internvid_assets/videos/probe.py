@@ -9,6 +9,7 @@ import av
 from av.error import FFmpegError
 
 from internvid_assets.lake.stage import Refusal
+from internvid_assets.videos.container import truncated_box
 
 _CONTAINER_MARKS = (
     b"ftyp",
@@ -43,8 +44,8 @@ class VideoFacts:
 def probe(path: Path) -> VideoFacts | Refusal:
     """The facts of a video file, or the reason why there are none.
 
-    Reasons: `empty_file`, `not_a_video` (no container's mark), `unreadable` (a broken one), `no_video_stream`,
-    `unknown_codec`, `no_dimensions`, `no_frames` (nothing decodes).
+    Reasons: `empty_file`, `not_a_video` (no container's mark), `truncated` (an MP4 cut short before its index),
+    `unreadable` (a broken one), `no_video_stream`, `unknown_codec`, `no_dimensions`, `no_frames` (nothing decodes).
     """
     if path.stat().st_size == 0:
         return Refusal("empty_file", "the file has no bytes")
@@ -52,6 +53,9 @@ def probe(path: Path) -> VideoFacts | Refusal:
         with av.open(str(path), metadata_errors="ignore") as container:
             return _facts(container)
     except FFmpegError as error:
+        missing = truncated_box(path)
+        if missing:
+            return Refusal("truncated", f"the file is cut short: {missing}")
         with path.open("rb") as file:
             head = file.read(16)
         known = any(mark in head for mark in _CONTAINER_MARKS)

@@ -25,6 +25,7 @@ def add_clip(db, video: str, index: int, similarity: float = 0.3, aesthetic: flo
     row = {
         "batch": "b", "clip_id": clip, "video_id": video, "clip_index": index, "start_seconds": float(index),
         "end_seconds": index + 1.0, "black_share": 0.0, "motion_mean": 0.02, "still_share": 0.0, "num_static_runs": 0,
+        "static_share": 0.0, "border_share": 0.0, "flat_share": 0.5,
         "perceptual_hash": hash((video, index)) % 2**63, **stats,
     }  # fmt: skip
     names, marks = ", ".join(row), ", ".join("?" for _ in row)
@@ -63,7 +64,9 @@ def test_each_statistic_drops_with_its_own_reason(db) -> None:
     add_video(db, "v")
     cases = {
         "black": {"black_share": 0.95}, "slideshow": {"num_static_runs": 3, "still_share": 0.75},
-        "still": {"still_share": 0.9}, "extreme_motion": {"motion_mean": 0.5}, None: {},
+        "still": {"still_share": 0.9}, "extreme_motion": {"motion_mean": 0.5}, "letterbox": {"border_share": 0.5},
+        "screen_recording": {"static_share": 0.8, "flat_share": 0.9, "still_share": 0.4},
+        None: {"static_share": 0.8, "border_share": 0.25, "flat_share": 0.9, "still_share": 0.4},
     }  # fmt: skip
     wanted = {add_clip(db, "v", i, **stats): reason for i, (reason, stats) in enumerate(cases.items())}
     build(db)

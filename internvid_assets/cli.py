@@ -87,6 +87,36 @@ def release(
     run_one_job(settings, "release_dataset")
 
 
+@app.command()
+def export(
+    subset: Annotated[str, typer.Argument(help="A subset, for example internvid_10m_flt.")],
+    folder: Annotated[Path, typer.Argument(help="Where the clip files go.")],
+    home: Home = None,
+    short_side: Annotated[int, typer.Option(help="Pixels, never enlarged; 0: as it is.", min=0)] = 256,
+    crf: Annotated[int, typer.Option(help="Quality of libx264: lower is better.", min=0, max=51)] = 23,
+    copy: Annotated[bool, typer.Option(help="Copy without loss where a key frame allows it.")] = False,
+    audio: Annotated[bool, typer.Option(help="Keep the sound.")] = False,
+) -> None:
+    """Cut the clips of a subset from the stored videos, frame-exact, as MP4 files with an index. Safe to repeat."""
+    settings = _settings(home, must_exist=True)
+    from internvid_assets.clips.export import ExportOptions
+    from internvid_assets.lake import Lake
+    from internvid_assets.progress import bar
+    from internvid_assets.release.clip_files import INDEX, write_clip_files
+    from internvid_assets.store import open_store
+
+    try:
+        options = ExportOptions(short_side=short_side or None, crf=crf, copy=copy, audio=audio)
+        count, problems = write_clip_files(
+            Lake(settings), open_store(settings), subset, folder, options, settings.workers, bar
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    typer.echo(f"{count} clips in {folder}, listed in {folder / INDEX}")
+    if problems:
+        raise RunFailed(f"{len(problems)} videos could not be cut: {'; '.join(problems)}")
+
+
 def _settings(home: Path | None, must_exist: bool = False, **options: Any) -> Any:
     """Settings from the options, the environment and the files; also prepares the home for Dagster."""
     from pydantic import ValidationError

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -133,6 +134,21 @@ def test_everything_made_is_traced_to_its_source(done: Path) -> None:
         assert result.returncode == 0 and "rendered_000.mp4" in result.stdout, result.stdout
 
 
+def test_the_clips_of_a_subset_become_files(done: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # the second time nothing is left to do
+        result = internvid("export", "internvid_10m_div", tmp_path / "clips", "--home", done, "--short-side", "96")
+        assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in (tmp_path / "clips" / "clips.jsonl").read_text().splitlines()]
+    rows = Lake(Settings(home=done)).rows(
+        "select clip_id, end_frame - start_frame as num_frames, caption from subsets.internvid_10m_div join clips.clips using (clip_id)"
+    )
+    assert {line["file"]: line["Caption"] for line in lines} == {f"{r['clip_id']}.mp4": r["caption"] for r in rows}
+    for row in rows:
+        with av.open(str(tmp_path / "clips" / f"{row['clip_id']}.mp4")) as container:
+            assert sum(1 for _ in container.decode(video=0)) == row["num_frames"]
+            assert min(container.streams.video[0].width, container.streams.video[0].height) == 96
+
+
 def test_the_report_stands_alone(done: Path) -> None:
     lake = Lake(Settings(home=done))
     folder = done / "media" / lake.value("select report_key from viclip.viclip_evaluation limit 1")
@@ -236,6 +252,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(corpus: Path, tmp_path
         (["status"], "no home at"),
         (["recaption", "--budget", "0", "--home", "."], "Invalid value for '--budget'"),
         (["release", "nothing", "--home", "."], "subset 'nothing' does not exist: choose one of"),
+        (["export", "nothing", "clips", "--home", "."], "subset 'nothing' does not exist"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -251,6 +268,8 @@ def test_wrong_use_is_one_line_and_exit_code_2(arguments: list[str], message: st
         ("INTERNVID_VICLIP__RECIPE", "nobody", "recipe 'nobody' does not exist"),
         ("INTERNVID_VICLIP__BENCHMARKS", '{"k400": "gone.csv"}', "benchmark k400: no file gone.csv"),
         ("INTERNVID_SCORES__SIMILARITY", "umt", "scores.similarity = 'umt' does not exist"),
+        ("INTERNVID_CLIPS__DETECTOR", "best", "detector 'best' is unknown: choose one of content"),
+        ("INTERNVID_CLIPS__DECODER", "nvdec", "decoder 'nvdec' needs an NVIDIA GPU"),
         ("INTERNVID_WORKERS", "0", "workers = '0'"),
         ("INTERNVID_CLIPS", '{"threshhold": 3}', "setting clips.threshhold does not exist"),
     ],

@@ -134,9 +134,9 @@ def _take(shots: list[np.ndarray], size: tuple[int, int], rng: np.random.Generat
 
 
 def write_video(path: Path, frames: Iterator, size: tuple[int, int], crf: int = 21, preset: str = "medium") -> None:
-    """Encode BGR frames as H.264 with libx264."""
+    """Encode BGR frames as H.264 with libx264, on one thread: the same frames give the same bytes."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", FPS, options={"crf": str(crf), "preset": preset})
+        stream = container.add_stream("libx264", FPS, options={"crf": str(crf), "preset": preset, "threads": "1"})
         stream.width, stream.height, stream.pix_fmt = size[0], size[1], "yuv420p"
         for picture in frames:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")

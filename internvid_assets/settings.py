@@ -64,7 +64,7 @@ class ClipSettings(_Section):
     exact: bool = False
     """Score every frame as PySceneDetect does, not only those near the threshold."""
     fast: bool = False
-    """Skip the loop filter, and frames without which the cuts survive."""
+    """Decode less: no loop filter, no frames without which the cuts survive."""
     decoder: str = "pyav"
     """`pyav`, `nvdec` or `decord`."""
     min_shot_frames: int = Field(default=15, ge=1)

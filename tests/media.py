@@ -74,7 +74,8 @@ def write_video(
         return path
     base = time_base or Fraction(1, fps)
     with av.open(str(path), "w", options={"movflags": "faststart"} if fast_start else {}) as container:
-        stream = container.add_stream(chosen.name, rate=fps, options=options)
+        one_thread = {"threads": "1"}  # so that the same pictures give the same bytes
+        stream = container.add_stream(chosen.name, rate=fps, options=one_thread | options)
         stream.pix_fmt = chosen.pixel_format
         stream.codec_context.time_base = base
         for number, picture in enumerate(pictures):

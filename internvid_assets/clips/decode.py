@@ -42,8 +42,8 @@ class DecodeOptions:
 
     `decoder`: `pyav` (FFmpeg on the CPU), `nvdec` (FFmpeg's CUDA decoder; frames come back as NV12) or `decord` (its own
     reader, on the GPU in CUDA builds). `threads`: of one video; 1 costs least CPU, 0 takes all cores. `fast`
-    skips the loop filter (slightly blocky pictures), and frames to which no other refers except where the sizes of the
-    packets hint at a cut.
+    skips the loop filter but of key frames (slightly blocky pictures), and frames to which no other refers except where the
+    sizes of the packets hint at a cut.
     """
 
     decoder: str = "pyav"
@@ -239,7 +239,7 @@ class VideoReader:
         stream.thread_type = "NONE" if self.options.threads == 1 else "AUTO"
         stream.codec_context.thread_count = self.options.threads
         if self.options.fast:
-            stream.codec_context.options = {"skip_loop_filter": "bidir"}
+            stream.codec_context.options = {"skip_loop_filter": "nokey"}
         self.time_base = stream.time_base or self.time_base
         self.average_fps = stream.average_rate or Fraction(0)
         aspect = stream.sample_aspect_ratio or Fraction(1)

@@ -60,10 +60,10 @@ class _Thumbnails:
         """The index behind the last frame."""
         return self._first + len(self._pictures)
 
-    def add(self, image: av.VideoFrame) -> None:
-        """Take the next frame."""
+    def add(self, image: av.VideoFrame, count: int) -> None:
+        """Take the next frame, which stands for `count` frames of the video."""
         small = self._reformatter.reformat(halved(image, _SIZE), *_SIZE, "rgb24", interpolation="AREA", threads=1)
-        self._pictures.append(small.to_ndarray())
+        self._pictures += [small.to_ndarray()] * count
         if len(self._pictures) >= 2 * self._keep:
             self._first += self._keep
             del self._pictures[: self._keep]
@@ -132,10 +132,11 @@ class TransNetDetector:
 
     def push(self, measured: MeasuredFrame, image: av.VideoFrame) -> list[Boundary]:
         """Take the next frame."""
-        self._thumbnails.add(image)
-        if self._thumbnails.end < self._runs.next_frame + self._WINDOW - self._LEAD:
-            return []
-        return self._predict(self._STEP)
+        self._thumbnails.add(image, measured.time.count)
+        found = []
+        while self._thumbnails.end >= self._runs.next_frame + self._WINDOW - self._LEAD:
+            found += self._predict(self._STEP)
+        return found
 
     def _predict(self, count: int) -> list[Boundary]:
         start = self._runs.next_frame - self._LEAD
@@ -203,10 +204,15 @@ class CascadeDetector:
 
     def push(self, measured: MeasuredFrame, image: av.VideoFrame) -> list[Boundary]:
         """Take the next frame."""
-        frame = self._thumbnails.end
-        self._thumbnails.add(image)
-        self._scores[frame], self._light[frame] = measured.score, max(0.0, measured.brightness - self._BLACK)
-        return self._settle(frame - self._AHEAD) if frame >= self._AHEAD else []
+        first = self._thumbnails.end
+        self._thumbnails.add(image, measured.time.count)
+        found = []
+        for frame in range(first, self._thumbnails.end):
+            self._scores[frame] = measured.score if frame == first else 0.0
+            self._light[frame] = max(0.0, measured.brightness - self._BLACK)
+            if frame >= self._AHEAD:
+                found += self._settle(frame - self._AHEAD)
+        return found
 
     def finish(self) -> list[Boundary]:
         """The boundaries among the last frames."""

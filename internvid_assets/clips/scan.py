@@ -38,7 +38,7 @@ class ScanOptions:
     `threshold` and `min_shot_frames` are PySceneDetect's defaults, the threshold being the paper's (P§3.1). Clips leave
     out `trim_start_frames` and `trim_end_frames` next to each cut. Shots longer than `max_clip_seconds` are split.
     `exact` scores every frame as PySceneDetect does instead of only those near the threshold; `fast` skips the loop
-    filter, and frames without which the cuts survive (see `PacketSkipper`).
+    filter but of key frames, and frames without which the cuts survive (see `PacketSkipper`).
     """
 
     detector: str = "content"

@@ -69,7 +69,7 @@ class DecodeOptions:
             raise ValueError("decoder 'decord' is not installed: pip install decord2, or a CUDA build of decord")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FrameTime:
     """When a frame is shown: [pts, end_pts) in the reader's `time_base` units; `pts` strictly grows, `index` counts from 0.
 
@@ -102,11 +102,11 @@ def yuv_planes(image: av.VideoFrame) -> tuple[list[np.ndarray], int, tuple[int, 
     layout = _plane_layout(image.format.name, image.width, image.height)
     if layout is None:
         return yuv_planes(image.reformat(format="yuv420p"))
+    sources, size = image.planes, layout.dtype.itemsize
     planes = []
     for plane, start, step, height, width in layout.views:
-        source = image.planes[plane]
-        rows = np.frombuffer(memoryview(source), layout.dtype).reshape(-1, source.line_size // layout.dtype.itemsize)
-        planes.append(rows[:height, start : start + width * step : step])
+        strides = sources[plane].line_size, step * size
+        planes.append(np.ndarray((height, width), layout.dtype, memoryview(sources[plane]), start * size, strides))
     return planes, layout.bits, layout.subsampling
 
 

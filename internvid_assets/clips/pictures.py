@@ -30,12 +30,17 @@ class PictureMaker:
         self._pixel_aspect = pixel_aspect
         self._reformatter = VideoReformatter()
         self._held: deque[weakref.ref[Picture]] = deque()
+        self._size = (0, 0)
+        self._limit = 1
 
     def picture(self, image: av.VideoFrame) -> Picture:
         """A picture to be, of one frame."""
         picture = Picture(self, image)
         self._held.append(weakref.ref(picture))
-        limit = max(1, _HELD_BYTES // _num_bytes(image))
+        size = (image.width, image.height)
+        if size != self._size:
+            self._size, self._limit = size, max(1, _HELD_BYTES // _num_bytes(image))
+        limit = self._limit
         if len(self._held) > limit:
             alive = [(reference, reference()) for reference in self._held]
             kept = [reference for reference, held in alive if held is not None and held.is_held]

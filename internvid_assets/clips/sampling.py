@@ -12,7 +12,7 @@ T = TypeVar("T")
 class StreamSampler(Generic[T]):
     """Keeps at most `limit` samples at least `step` apart; when full, every second one goes and the step doubles.
 
-    With room for 4 n of a stream's items, one lies within a quarter of a spacing of each of n even positions.
+    With room for 3 n of a stream's items, one lies within a third of a spacing of each of n even positions.
     """
 
     limit: int

@@ -9,7 +9,7 @@ from statistics import median
 import av
 
 _REMEMBERED = 12
-_LARGE, _TINY, _LARGE_BETWEEN = 1.15, 0.5, 0.5
+_LARGE, _TINY, _LARGE_BETWEEN = 1.25, 0.5, 0.6
 """Sizes, relative to the median of the last anchors: an anchor beyond the first may show something new, one below the
 second something plain (a flash, black); a frame between that is above the third is ill predicted from both sides."""
 

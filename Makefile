@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test test-gpu dev check lint install system clean
+.PHONY: demo test test-gpu bench dev check lint install system clean
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || python3.11 -m venv $(VENV) || python3 -m venv $(VENV)
@@ -34,6 +34,15 @@ test: install system
 # On a machine with an NVIDIA GPU.
 test-gpu: install
 	$(BIN)/pytest -q -m gpu
+
+# The clips pass beside a bare decode, PySceneDetect and the chain a user would write; figures are in bench/README.md.
+bench: install system
+	$(BIN)/pip install -q --no-deps -r bench/requirements.txt
+	mkdir -p build/bench
+	$(BIN)/python -m bench.composed build/bench/composed.mp4
+	$(BIN)/python -m bench.clips speed build/bench/composed.mp4
+	$(BIN)/python -m bench.clips cores build/bench/composed.mp4 build/bench/composed.mp4
+	$(BIN)/python -m bench.clips accuracy
 
 dev: install
 	INTERNVID_HOME=$(HOME_FOLDER) DAGSTER_HOME=$(abspath $(HOME_FOLDER))/dagster $(BIN)/dagster dev -w workspace.yaml

@@ -3,7 +3,7 @@
     python -m bench.clips speed VIDEO… [--rounds 5]        CPU seconds, wall seconds and peak memory, as ratios
     python -m bench.clips accuracy [--seeds 1000 1001 …]   F1 of the detectors on composed videos of known truth
     python -m bench.clips cores VIDEO… [--rounds 5]        two worker processes against one
-    python -m bench.clips memory                           peak memory of a short and a long 1080p video
+    python -m bench.clips memory [VIDEO] [--minutes 1 60]  peak memory of a short and a long 1080p video
 
 Every contender runs in a process of its own, in turn with the others, round after round; CPU seconds are those of that
 process and its children while it works (imports are left out, but for command-line tools).
@@ -105,18 +105,19 @@ def cores(videos: Sequence[Path], rounds: int) -> None:
     print(f"median ratio {median(ratios):.2f}")
 
 
-def memory(folder: Path, minutes: Sequence[float]) -> None:
-    """Print the peak memory of scans of 1080p videos that differ in length only."""
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        minute = Path(temporary) / "minute.mp4"
-        compose(minute, 60, (1920, 1080), 0, real_shots())
+def memory(minute: Path | None, minutes: Sequence[float]) -> None:
+    """Print the peak memory of scans of videos that differ in length only: a minute (or a given video) so many times."""
+    with tempfile.TemporaryDirectory() as temporary:
+        if minute is None:
+            minute = Path(temporary) / "minute.mp4"
+            compose(minute, 60, (1920, 1080), 0, real_shots())
         for count in minutes:
             video = Path(temporary) / f"{count:g}.mp4"
             looped(minute, video, round(count))
             started = time.monotonic()
             cost = measured("scan", [video])
             seconds = time.monotonic() - started
-            print(f"{count:g} min of 1080p: peak {cost.peak_mib:.0f} MiB, {seconds:.0f} s")
+            print(f"{count:g} times: peak {cost.peak_mib:.0f} MiB, {seconds:.0f} s")
 
 
 def looped(source: Path, target: Path, times: int) -> None:
@@ -158,7 +159,7 @@ def main() -> None:
         accuracy(arguments.seeds, arguments.seconds, arguments.footage, detectors)
         return
     if arguments.what == "memory":
-        memory(Path(tempfile.gettempdir()), arguments.minutes)
+        memory(arguments.videos[0] if arguments.videos else None, arguments.minutes)
         return
     if not arguments.videos:
         parser.error(f"{arguments.what} needs videos: python -m bench.composed makes some")

@@ -12,7 +12,7 @@ from av.video.reformatter import Colorspace, VideoReformatter
 
 from internvid_assets.clips.decode import yuv_planes
 
-_HELD_BYTES = 256 * 2**20
+_HELD_BYTES = 192 * 2**20
 _HD_LINES = 720
 _HALVED_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "yuv420p10le")
 _MATRICES = {matrix.value for matrix in Colorspace}

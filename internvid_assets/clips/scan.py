@@ -6,7 +6,7 @@ import gc
 import importlib.util
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from internvid_assets.clips.measure import FrameMeter, MeasuredFrame
 from internvid_assets.clips.pictures import Picture, PictureMaker
 from internvid_assets.clips.sampling import StreamSampler
 from internvid_assets.clips.shots import AdaptiveDetector, Boundary, ContentDetector, ShotDetector
+from internvid_assets.clips.spool import Spool, SpooledBytes
 from internvid_assets.clips.statistics import ClipStatistics
 
 CODE_VERSION = "2"
@@ -96,7 +97,12 @@ class SampledFrame:
     frame: int
     seconds: float
     """From the start of the clip."""
-    jpeg: bytes = field(repr=False)
+    picture: bytes | SpooledBytes = field(repr=False)
+
+    @property
+    def jpeg(self) -> bytes:
+        """The picture's file."""
+        return bytes(self.picture)
 
 
 @dataclass(frozen=True)
@@ -146,12 +152,14 @@ class VideoScan:
 
 
 def scan_video(path: str | Path, options: ScanOptions | None = None) -> VideoScan:
-    """Decode a video once and return everything about it.
+    """Decode a video once and return everything about it. Pictures wait in a temporary file, not in memory.
 
     Raises: ScanError with a reason code, see `VideoReader`; ValueError when the chosen decoder or detector is not here.
     """
-    scan = VideoScan()
-    scan.clips = list(scan_clips(Path(path), options or ScanOptions(), scan))
+    scan, spool = VideoScan(), Spool()
+    for clip in scan_clips(Path(path), options or ScanOptions(), scan):
+        frames = tuple(replace(frame, picture=spool.put(frame.jpeg)) for frame in clip.frames)
+        scan.clips.append(replace(clip, frames=frames))
     return scan
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import pickle
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,14 @@ def test_clip_ids_round_trip(start_ms: int, length_ms: int) -> None:
     end_ms = min(start_ms + length_ms, 10**8 - 1)
     identity = clip_id("some_video-id", start_ms / 1000, end_ms / 1000)
     assert parse_clip_id(identity) == ("some_video-id", start_ms / 1000, end_ms / 1000)
+
+
+def test_a_scan_keeps_its_pictures_out_of_memory_and_can_be_pickled(videos: list[Path]) -> None:
+    scan = scan_video(videos[0])
+    again = pickle.loads(pickle.dumps(scan))
+    assert again == scan and [f.jpeg for f in again.frames] == [f.jpeg for f in scan.frames]
+    assert not any(isinstance(frame.picture, bytes) for frame in scan.frames)
+    assert all(frame.jpeg.startswith(b"\xff\xd8") for frame in scan.frames)
 
 
 @given(st.integers(1, 5000), st.integers(2, 64))

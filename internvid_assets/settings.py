@@ -84,21 +84,63 @@ class ClipSettings(_Section):
     """A video whose pictures take more is quarantined as `too_much_output`."""
 
 
+class CaptionStepSettings(_Section):
+    """Another backend for one step of the recipe."""
+
+    backend: str
+    options: dict[str, str] = Field(default_factory=dict)
+
+
 class CaptionSettings(_Section):
     """Which captioner writes, and how."""
 
     backend: str = "embedded"
     options: dict[str, str] = Field(default_factory=dict)
+    coarse: CaptionStepSettings | None = None
+    fine: CaptionStepSettings | None = None
+    merge: CaptionStepSettings | None = None
+    """None: `backend` does this step too."""
+    merge_rule: str = "together"
+    """What the merge reads, or picks: `together`, `frames`, `coarse` or `medoid`."""
+    language: str = "en"
+    """ISO 639-1 code that captions are to be in."""
+    speech_model: str = "tiny.en"
+    """`tiny.en` (packaged), a faster-whisper model's folder or hub id, or `none`: subtitles only."""
+    speech_device: str = "cpu"
     recaption_budget: int = Field(default=1000, ge=1)
     recaption_minutes: float = Field(default=60.0, gt=0)
+    recaption_policy: str = "worst_first"
+    """Which stale clips come first: `worst_first`, `newest_first` or the path of a `.sql` file."""
 
 
 class ScoreSettings(_Section):
-    """Which backend computes each score."""
+    """Which backend computes each score; `none` leaves a score out."""
 
     similarity: str = "embedded"
     aesthetic: str = "embedded"
     overlay_text: str = "embedded"
+    nsfw: str = "embedded"
+    caption_loops: str = "embedded"
+    caption_refusal: str = "embedded"
+    caption_language: str = "embedded"
+    scale_agreement: str = "embedded"
+    options: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Options of a score's backend, by score."""
+
+
+class TrustSettings(_Section):
+    """What a subset's captions must keep to be released. A share fails when its 95 % interval lies beyond the limit."""
+
+    max_repeated_share: float = Field(default=0.1, ge=0, le=1)
+    max_loop_share: float = Field(default=0.01, ge=0, le=1)
+    max_refusal_share: float = Field(default=0.001, ge=0, le=1)
+    max_wrong_language_share: float = Field(default=0.02, ge=0, le=1)
+    max_similarity_drop: float = Field(default=0.05, ge=0)
+    """By how much a captioner version may fit worse, on average, than the one before on the same clips."""
+    min_scale_agreement: float = Field(default=0.1, ge=-1, le=1)
+    """Mean cosine of captions with the texts that they were made from."""
+    min_precision: float = Field(default=0.5, ge=0, le=1)
+    """Share of reviewed captions that were accepted; counts only where some were reviewed."""
 
 
 class SubsetSettings(_Section):
@@ -154,6 +196,7 @@ class Settings(BaseSettings):
     clips: ClipSettings = ClipSettings()
     captions: CaptionSettings = CaptionSettings()
     scores: ScoreSettings = ScoreSettings()
+    trust: TrustSettings = TrustSettings()
     subsets: SubsetSettings = SubsetSettings()
     release: ReleaseSettings = ReleaseSettings()
     viclip: ViclipSettings = ViclipSettings()

@@ -24,8 +24,8 @@ class PackedFrame:
     jpeg: bytes = field(repr=False)
 
     def rgb(self) -> np.ndarray:
-        """uint8 [H, W, 3]."""
-        picture = cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR)
+        """uint8 [H, W, 3]. Raises: ValueError for bytes that are no picture."""
+        picture = cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR) if self.jpeg else None
         if picture is None:
             raise ValueError("a stored frame is not a JPEG: run the clips stage again")
         return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)

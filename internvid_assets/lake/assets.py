@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from functools import cache
 from typing import Any
 
@@ -51,6 +52,26 @@ def lake_asset(
     )
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """What is left to report of a part once its rows are stored."""
+
+    num_in: int
+    num_out: int
+    drops: Mapping[str, float]
+    costs: Mapping[str, float]
+    metadata: Mapping[str, Any]
+    snapshot_id: int
+    changed: bool
+
+
+def _sum(counts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The sums of several counts by name."""
+    return {
+        name: sum(count.get(name, 0) for count in counts) for name in sorted({n for count in counts for n in count})
+    }
+
+
 class StageRun:
     """One asset's read-decide-store-report: made before reading, finished with the result."""
 
@@ -60,7 +81,7 @@ class StageRun:
         is_batched = context.assets_def.partitions_def is not None
         self.batch: str = context.partition_key if is_batched else ""
         self.read_snapshot_id = lake.snapshot_id()
-        self._started = time.perf_counter()
+        self._started = self._part_started = time.perf_counter()
 
     def finish(
         self, result: StageResult, config_hash: str = "", inputs: Sequence[str] | None = None, **metadata: Any
@@ -70,33 +91,51 @@ class StageRun:
         Args:
             inputs: tables that were read, where it is not all that the asset depends on.
         """
+        return self.finish_parts([result], config_hash, inputs, **metadata)
+
+    def finish_parts(
+        self,
+        parts: Iterable[StageResult],
+        config_hash: str = "",
+        inputs: Sequence[str] | None = None,
+        **metadata: Any,
+    ) -> dg.MaterializeResult:
+        """Store each part in a transaction of its own before the next is made, and report the sum of the counts."""
+        told = [self._store(part, config_hash, inputs) for part in parts]
+        if not told:
+            told = [self._store(StageResult([], 0, 0), config_hash, inputs)]
+        return dg.MaterializeResult(
+            data_version=self._data_version(),
+            metadata={
+                "dagster/row_count": self._num_rows(),
+                "rows_in": sum(part.num_in for part in told),
+                "rows_out": sum(part.num_out for part in told),
+                "dropped": _sum([part.drops for part in told]),
+                "seconds": time.perf_counter() - self._started,
+                "snapshot_id": told[-1].snapshot_id,
+                "content_changed": any(part.changed for part in told),
+                **_sum([part.costs for part in told]),
+                **_values(told[0].metadata),
+                **_values(metadata),
+            },
+        )
+
+    def _store(self, part: StageResult, config_hash: str, inputs: Sequence[str] | None) -> _Stored:
+        """Commit one part; its seconds are those since the part before."""
         key = self.context.asset_key
-        code_version = self.context.assets_def.code_versions_by_key.get(key) or ""
-        write = result.write(
+        write = part.write(
             table_name(key),
             self.context.run.run_id,
             self.batch or None,
             self.read_snapshot_id,
             [(name, self.batch or None) for name in inputs or self._inputs()],
-            code_version,
+            self.context.assets_def.code_versions_by_key.get(key) or "",
             config_hash,
-            time.perf_counter() - self._started,
+            time.perf_counter() - self._part_started,
         )
-        commit = self.lake.commit(write, result.changes)
-        return dg.MaterializeResult(
-            data_version=self._data_version(),
-            metadata={
-                "dagster/row_count": self._num_rows(),
-                "rows_in": result.num_in,
-                "rows_out": result.num_out,
-                "dropped": dict(result.drops),
-                "seconds": write.seconds,
-                "snapshot_id": commit.snapshot_id,
-                "content_changed": commit.changed,
-                **_values(result.metadata),
-                **_values(metadata),
-            },
-        )
+        commit = self.lake.commit(write, part.changes)
+        self._part_started = time.perf_counter()
+        return _Stored(part.num_in, part.num_out, part.drops, part.costs, part.metadata, *astuple(commit))
 
     def _num_rows(self) -> int:
         """Rows of the table, or of its partition, as it now is."""

@@ -57,6 +57,8 @@ class Write:
     num_out: int = 0
     drops: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """What else was used up: requests, tokens, money."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ def record(connection: duckdb.DuckDBPyConnection, write: Write, changed: bool) -
         connection.execute(
             "insert into lineage.inputs values (?, ?, ?, ?)", [identity, name, partition, write.read_snapshot_id]
         )
+    for item, amount in write.costs.items():
+        connection.execute("insert into lineage.costs values (?, ?, ?)", [identity, item, amount])
     connection.execute(
         "call lake.set_commit_message(?, ?, extra_info => ?)",
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +13,13 @@ def explain(lake: Lake, item: str) -> list[str]:
     """Everything known of an id: backward to the source bytes, forward to releases, shards and checkpoints.
 
     Args:
-        item: a clip, video, release, shard set or checkpoint id, or a `schema.table` name.
+        item: a clip, video, release, shard set or checkpoint id, a captioner version, or a `schema.table` name.
 
     Returns: printable lines; none when the lake does not know the item.
     """
-    explanations: list[Callable[[Lake, str], list[str]]] = [_checkpoint, _release, _shards, _clip, _video, _table]
+    explanations: list[Callable[[Lake, str], list[str]]] = [
+        _checkpoint, _release, _shards, _clip, _video, _captioner, _table
+    ]  # fmt: skip
     for explanation in explanations:
         if lines := explanation(lake, item):
             return lines
@@ -110,6 +113,28 @@ def _video(lake: Lake, item: str) -> list[str]:
         f"  sha256 {row['content_sha256']}, {row['num_bytes']} bytes in {row['media_key']}",
         f"  {row['width']}x{row['height']} {row['video_codec']}, {row['duration_seconds']:.2f} s, {clips} clips",
         *_written(lake, "videos.raw_videos", row["batch"]),
+    ]
+
+
+def _captioner(lake: Lake, item: str) -> list[str]:
+    rows = lake.rows("select * from captions.captioners where captioner_version = ?", [item])
+    if not rows:
+        return []
+    step, spec = rows[0]["step"], json.loads(rows[0]["spec"])
+    table = "captions.captions" if step == "merge" else f"captions.{step}_captions"
+    num_texts = lake.value(f"select count(*) from {table} where captioner_version = ?", [item])
+    costs = lake.rows(
+        "select item, sum(amount) as amount from lineage.costs join lineage.materializations using (materialization_id) "
+        "where asset = ? and config_hash = ? group by item order by item",
+        [table, item],
+    )
+    spent = ", ".join(f"{cost['amount']:g} {cost['item']}" for cost in costs)
+    read = [spec[name] for name in ("coarse_version", "fine_version") if spec.get(name)]
+    return [
+        f"captioner version {item}: the {step} step of {rows[0]['captioner']}, {num_texts} texts in {table}",
+        *[f"  {name}: {' '.join(str(v).split())}" for name, v in sorted(spec.items()) if v not in (None, "")],
+        *([f"  cost: {spent}"] if spent else []),
+        *[line for version in read for line in _indented(_captioner(lake, version))],
     ]
 
 

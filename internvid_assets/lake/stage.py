@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,7 @@ class StageResult:
     num_out: int
     drops: Mapping[str, int] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     def write(
         self,
@@ -55,7 +56,7 @@ class StageResult:
         """The lineage row of these changes."""
         return Write(
             asset, run_id, partition, read_snapshot_id, inputs, code_version, config_hash, self.num_in, self.num_out,
-            self.drops, seconds,
+            self.drops, seconds, self.costs,
         )  # fmt: skip
 
 
@@ -72,6 +73,15 @@ def quarantine_change(
     if only is not None:
         where += " and item_id in (" + ", ".join(f"'{item}'" for item in sorted(only)) + ")"
     return Replace("videos.quarantine", lake.to_arrow("videos.quarantine", rows), where)
+
+
+def with_snapshots(lake: Lake, parts: Iterator[StageResult]) -> Iterator[tuple[int, StageResult]]:
+    """Each part of a stage with the snapshot that it was made from."""
+    while True:
+        snapshot_id = lake.snapshot_id()
+        if (part := next(parts, None)) is None:
+            return
+        yield snapshot_id, part
 
 
 def count_reasons(items: Sequence[Quarantined]) -> dict[str, int]:

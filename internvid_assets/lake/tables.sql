@@ -124,14 +124,43 @@ create table if not exists captions.captions (
     num_words integer
 );
 
+-- What a captioner version means: all that decides the texts of one step.
+create table if not exists captions.captioners (
+    captioner varchar,
+    captioner_version varchar,
+    step varchar,                -- coarse, fine or merge
+    spec varchar                 -- JSON: model, revision, prompt, decoding, code; of a merge the versions it reads
+);
+
+-- One clip that a re-captioning run gave a new text, and whose text spoke for it before.
+create table if not exists captions.recaptions (
+    run_id varchar,
+    clip_id varchar,
+    captioner varchar,
+    captioner_version varchar,
+    previous_captioner varchar,  -- null: the clip had no text
+    previous_version varchar
+);
+
+-- A person's judgement of one caption.
+create table if not exists captions.reviews (
+    clip_id varchar,
+    captioner varchar,
+    captioner_version varchar,
+    reviewer varchar,
+    sample varchar,              -- the sample it was drawn for: seed and size
+    verdict varchar,             -- accept or reject; the newest of a reviewer counts
+    position bigint              -- the reviewer's how-manieth judgement, from 0
+);
+
 -- One number of one clip, or of one clip and caption, by one scorer version.
 create table if not exists scores.clip_scores (
     batch varchar,
     clip_id varchar,
     captioner varchar,           -- null: the score does not look at a caption
     captioner_version varchar,
-    scorer varchar,              -- similarity, aesthetic, overlay_text
-    scorer_backend varchar,      -- embedded, hf
+    scorer varchar,              -- similarity, aesthetic, overlay_text, nsfw, caption_loops, caption_refusal, …
+    scorer_backend varchar,      -- embedded, hf, viclip, laion
     scorer_version varchar,
     value double
 );
@@ -232,4 +261,11 @@ create table if not exists lineage.inputs (
     input varchar,               -- schema.table, or an object key
     input_partition varchar,
     snapshot_id bigint
+);
+
+-- What a write used up beside its seconds.
+create table if not exists lineage.costs (
+    materialization_id varchar,
+    item varchar,                -- requests, retries, prompt_tokens, completion_tokens, money
+    amount double
 );

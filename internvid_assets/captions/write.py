@@ -1,59 +1,217 @@
-"""One batch of clips gets its missing texts: what has a text by the current version is left alone."""
+"""One batch of clips gets its missing texts, in parts: what has a text by the current version is left alone.
+
+Every function here is a generator of parts. Store each before asking for the next: only then are paid answers given up,
+and only then does memory stay flat however large the batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from internvid_assets.captions import speech, subtitles
-from internvid_assets.captions.base import (
-    Captioner,
-    ClipInput,
-    CoarseCaption,
-    FineCaption,
-    MergeInput,
-)
-from internvid_assets.captions.speech import SpeechRecognizer
+from internvid_assets.captions.answers import AnswerLog
+from internvid_assets.captions.base import Captioner, ClipInput, CoarseCaption, FineCaption, MergeInput
+from internvid_assets.captions.recipe import Recipe
+from internvid_assets.captions.transcripts import Transcriber
 from internvid_assets.clips.frames import FrameSource
 from internvid_assets.lake import Append, Lake
-from internvid_assets.lake.stage import (
-    Quarantined,
-    Refusal,
-    StageResult,
-    count_reasons,
-    quarantine_change,
-    short_hash,
-)
+from internvid_assets.lake.stage import Quarantined, Refusal, StageResult, count_reasons, quarantine_change
 from internvid_assets.store import ObjectStore
 
-CODE_VERSION = "1"
-TRANSCRIBER_VERSION = short_hash(CODE_VERSION, speech.MODEL_ID)
+CODE_VERSION = "2"
 KEY = ("clip_id", "captioner", "captioner_version")
 Progress = Callable[..., Any]
-Only = frozenset[str] | None
+Only = Sequence[str] | None
 """Clip ids to which work is limited; None: no limit."""
-_CHUNK = 32
+_PART_ROWS, _PART_SECONDS = 1024, 30.0
 
 
-def coarse_batch(
-    lake: Lake, store: ObjectStore, captioner: Captioner, batch: str, progress: Progress, only: Only = None
-) -> StageResult:
-    """A text of the middle frame of every clip that lacks one by this captioner version; of `only` these, if given."""
-    todo = missing_clips(lake, "captions.coarse_captions", captioner.name, captioner.version, batch, only)
-    return _from_frames(
-        lake, store, captioner, batch, "captions.coarse_captions", todo, captioner.coarse, _coarse_row, progress, only
+def coarse_parts(
+    lake: Lake, store: ObjectStore, recipe: Recipe, batch: str, progress: Progress, only: Only = None
+) -> Iterator[StageResult]:
+    """A text of the middle frame of every clip that lacks one by this recipe's version; of `only` these, if given."""
+    target = _Target.of(lake, store, recipe, "coarse", "captions.coarse_captions", batch)
+    yield from _frame_parts(target, recipe.coarse, recipe.coarse.coarse, _coarse_row, progress, only)
+
+
+def fine_parts(
+    lake: Lake, store: ObjectStore, recipe: Recipe, batch: str, progress: Progress, only: Only = None
+) -> Iterator[StageResult]:
+    """Per-second texts and the motion of every clip that lacks them by this recipe's version; of `only` these, if given."""
+    target = _Target.of(lake, store, recipe, "fine", "captions.fine_captions", batch)
+    yield from _frame_parts(target, recipe.fine, recipe.fine.fine, _fine_row, progress, only)
+
+
+def merge_parts(
+    lake: Lake, store: ObjectStore, recipe: Recipe, batch: str, progress: Progress, only: Only = None
+) -> Iterator[StageResult]:
+    """One caption for every clip that has its coarse and fine texts and lacks one by this version; of `only`, if given."""
+    target = _Target.of(lake, store, recipe, "merge", "captions.captions", batch)
+    todo = lake.rows(_MERGEABLE, {
+        "batch": batch, "name": recipe.name, "version": target.version, "only": _listed(only),
+        "coarse": recipe.coarse.name, "coarse_version": recipe.version("coarse"),
+        "fine": recipe.fine.name, "fine_version": recipe.version("fine"),
+        "transcript_version": recipe.transcriber.version,
+    })  # fmt: skip
+    sources = {clip["clip_id"]: clip["source_uri"] for clip in todo}
+    clips = (_merge_input(clip) for clip in progress(todo, "captions"))
+    yield from _parts(target, recipe.merge, recipe.captions(clips), _caption_row, sources)
+
+
+def transcript_parts(
+    lake: Lake, store: ObjectStore, transcriber: Transcriber, batch: str, progress: Progress, only: Only = None
+) -> Iterator[StageResult]:
+    """The words of every clip that lacks them, of `only` these: subtitles that came with the video, else recognised
+    speech, else nothing."""
+    target = _Target(lake, store, "captions.transcripts", batch, None, transcriber.version)
+    by_video: dict[str, list[dict[str, Any]]] = {}
+    for clip in missing_clips(target, only):
+        by_video.setdefault(clip["video_id"], []).append(clip)
+    rows: list[dict[str, Any]] = []
+    for clips in progress(list(by_video.values()), "transcripts"):
+        first = clips[0]
+        spans = [(clip["start_seconds"], clip["end_seconds"]) for clip in clips]
+        media = store.local_path(first["media_key"])
+        found = transcriber.words(Path(first["source_uri"]), media, spans, first["has_subtitles"], first["has_audio"])
+        rows += [
+            target.keyed(clip["clip_id"], {"text": words.text, "language": words.language}, words.source)
+            for clip, words in zip(clips, found, strict=True)
+        ]
+        if len(rows) >= _PART_ROWS:
+            yield target.result(rows, [], {})
+            rows = []
+    if rows:
+        yield target.result(rows, [], {})
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where texts go: a table, a batch, and the captioner and version of the rows (captioner None: any)."""
+
+    lake: Lake
+    store: ObjectStore
+    table: str
+    batch: str
+    captioner: str | None
+    version: str
+    spec: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, lake: Lake, store: ObjectStore, recipe: Recipe, step: str, table: str, batch: str) -> _Target:
+        names = {"coarse": recipe.coarse.name, "fine": recipe.fine.name, "merge": recipe.name}
+        return cls(lake, store, table, batch, names[step], recipe.version(step), {step: recipe.spec(step)})
+
+    @property
+    def stage(self) -> str:
+        """The table's name, by which quarantine knows the stage."""
+        return self.table.partition(".")[2]
+
+    def keyed(self, clip_id: str, row: dict[str, Any], captioner: str | None = None) -> dict[str, Any]:
+        """A row of the table."""
+        identity = {"batch": self.batch, "clip_id": clip_id, "captioner": captioner or self.captioner}
+        return identity | {"captioner_version": self.version} | row
+
+    def result(self, rows: list[dict[str, Any]], refused: list[Quarantined], costs: dict[str, float]) -> StageResult:
+        """A part to be stored: rows, refusals, what the version means, and what it cost."""
+        lake, done = self.lake, frozenset([row["clip_id"] for row in rows] + [item.item_id for item in refused])
+        meanings = [
+            {"captioner": self.captioner, "captioner_version": self.version, "step": step,
+             "spec": json.dumps(spec, sort_keys=True)}
+            for step, spec in self.spec.items()
+        ]  # fmt: skip
+        samples = [row["text"] for row in rows if row.get("text")][:8]
+        return StageResult(
+            changes=[
+                Append(self.table, lake.to_arrow(self.table, rows), KEY),
+                Append("captions.captioners", lake.to_arrow("captions.captioners", meanings), (*KEY[1:], "step")),
+                quarantine_change(lake, self.batch, self.stage, refused, done),
+            ],
+            num_in=len(done),
+            num_out=len(rows),
+            drops=count_reasons(refused),
+            metadata={"samples": samples} if samples else {},
+            costs=costs,
+        )
+
+
+def missing_clips(target: _Target, only: Only) -> list[dict[str, Any]]:
+    """Clips of the batch without a row of the version in the table, with what is known of their source."""
+    return target.lake.rows(
+        "select c.clip_id, c.video_id, c.start_seconds, c.end_seconds, v.caption, v.title, v.media_key, v.source_uri, "
+        "v.has_audio, v.has_subtitles from clips.clips as c join videos.raw_videos as v using (video_id, batch) "
+        "where c.batch = $batch and ($only is null or c.clip_id in (select unnest($only::varchar[]))) and not exists "
+        f"(select 1 from {target.table} as held where held.batch = $batch and held.clip_id = c.clip_id "
+        "and held.captioner_version = $version and ($captioner::varchar is null or held.captioner = $captioner)) "
+        "order by c.video_id, c.start_seconds",
+        {"batch": target.batch, "version": target.version, "captioner": target.captioner, "only": _listed(only)},
     )
 
 
-def fine_batch(
-    lake: Lake, store: ObjectStore, captioner: Captioner, batch: str, progress: Progress, only: Only = None
-) -> StageResult:
-    """Per-second texts and the motion of every clip that lacks them by this captioner version; of `only` these, if given."""
-    todo = missing_clips(lake, "captions.fine_captions", captioner.name, captioner.version, batch, only)
-    return _from_frames(
-        lake, store, captioner, batch, "captions.fine_captions", todo, captioner.fine, _fine_row, progress, only
-    )
+_MERGEABLE = """
+select c.clip_id, c.text as coarse_text, c.labels, c.label_scores, f.frame_seconds, f.frame_texts, f.motion_text,
+    f.motion_label, coalesce(t.text, '') as transcript, coalesce(t.captioner = 'subtitles', false) as subtitles,
+    v.caption, v.title, v.source_uri
+from captions.coarse_captions as c
+join captions.fine_captions as f on f.batch = $batch and f.clip_id = c.clip_id and f.captioner = $fine
+    and f.captioner_version = $fine_version
+left join captions.transcripts as t on t.batch = $batch and t.clip_id = c.clip_id
+    and t.captioner_version = $transcript_version
+join clips.clips as k on k.batch = $batch and k.clip_id = c.clip_id
+join videos.raw_videos as v on v.video_id = k.video_id and v.batch = k.batch
+where c.batch = $batch and c.captioner = $coarse and c.captioner_version = $coarse_version
+    and ($only is null or c.clip_id in (select unnest($only::varchar[])))
+    and not exists (select 1 from captions.captions as held where held.batch = $batch and held.clip_id = c.clip_id
+        and held.captioner = $name and held.captioner_version = $version)
+order by c.clip_id
+"""
+
+
+def _frame_parts(
+    target: _Target,
+    captioner: Captioner,
+    describe: Callable[[Iterable[ClipInput]], Iterator[tuple[str, Any]]],
+    as_row: Callable[[Any], dict[str, Any]],
+    progress: Progress,
+    only: Only,
+) -> Iterator[StageResult]:
+    todo = {clip["clip_id"]: clip for clip in missing_clips(target, only)}
+    frames = progress(FrameSource(target.lake, target.store).of_clips(list(todo)), target.stage, total=len(todo))
+    inputs = (ClipInput(f, todo[f.clip_id]["caption"], todo[f.clip_id]["title"]) for f in frames)
+    sources = {clip_id: clip["source_uri"] for clip_id, clip in todo.items()}
+    yield from _parts(target, captioner, describe(inputs), as_row, sources)
+
+
+def _parts(
+    target: _Target,
+    captioner: Captioner,
+    results: Iterator[tuple[str, Any]],
+    as_row: Callable[[Any], dict[str, Any]],
+    sources: dict[str, str],
+) -> Iterator[StageResult]:
+    """Results as parts of up to `_PART_ROWS` clips or `_PART_SECONDS`; answers are kept until their part is stored."""
+    if not sources:
+        return
+    with AnswerLog(target.store, f"answers/{target.stage}/{target.batch}/{target.version}") as captioner.answers:
+        rows: list[dict[str, Any]] = []
+        refused: list[Quarantined] = []
+        began = time.monotonic()
+        for clip_id, result in results:
+            if isinstance(result, Refusal):
+                refused.append(Quarantined(clip_id, result.reason, result.detail, sources[clip_id]))
+            else:
+                rows.append(target.keyed(clip_id, as_row(result)))
+            if len(rows) + len(refused) >= _PART_ROWS or time.monotonic() - began > _PART_SECONDS:
+                yield target.result(rows, refused, captioner.spent())
+                captioner.answers.settle(row["clip_id"] for row in rows)
+                rows, refused, began = [], [], time.monotonic()
+        if rows or refused:
+            yield target.result(rows, refused, captioner.spent())
+            captioner.answers.settle(row["clip_id"] for row in rows)
+    captioner.answers = None
 
 
 def _coarse_row(result: CoarseCaption) -> dict[str, Any]:
@@ -69,101 +227,8 @@ def _fine_row(result: FineCaption) -> dict[str, Any]:
     }
 
 
-def missing_clips(
-    lake: Lake, table: str, captioner: str | None, version: str, batch: str, only: Only = None
-) -> list[dict[str, Any]]:
-    """Clips of the batch without a row of the version in a text table, with what is known of their source."""
-    found = lake.rows(
-        "select c.clip_id, c.video_id, c.start_seconds, c.end_seconds, v.caption, v.title, v.media_key, v.source_uri, "
-        "v.has_audio, v.has_subtitles from clips.clips as c join videos.raw_videos as v using (video_id, batch) "
-        f"where c.batch = $batch and not exists (select 1 from {table} as held where held.clip_id = c.clip_id "
-        "and held.captioner_version = $version and ($captioner::varchar is null or held.captioner = $captioner)) "
-        "order by c.video_id, c.start_seconds",
-        {"batch": batch, "version": version, "captioner": captioner},
-    )
-    return [clip for clip in found if only is None or clip["clip_id"] in only]
-
-
-def _from_frames(
-    lake: Lake,
-    store: ObjectStore,
-    captioner: Captioner,
-    batch: str,
-    table: str,
-    missing: list[dict[str, Any]],
-    describe: Callable[[Sequence[ClipInput]], list[Any]],
-    as_row: Callable[[Any], dict[str, Any]],
-    progress: Progress,
-    only: Only,
-) -> StageResult:
-    todo = {clip["clip_id"]: clip for clip in missing}
-    rows: list[dict[str, Any]] = []
-    refused: list[Quarantined] = []
-    frames = FrameSource(lake, store).of_clips(list(todo))
-    for chunk in _chunks(progress(frames, table.partition(".")[2], total=len(todo)), _CHUNK):
-        inputs = [ClipInput(f, todo[f.clip_id]["caption"], todo[f.clip_id]["title"]) for f in chunk]
-        for given, result in zip(inputs, describe(inputs), strict=True):
-            identity = given.frames.clip_id
-            if isinstance(result, Refusal):
-                refused.append(Quarantined(identity, result.reason, result.detail, todo[identity]["source_uri"]))
-            else:
-                rows.append(_keyed(batch, identity, captioner.name, captioner.version, as_row(result)))
-    return _result(lake, batch, table, len(todo), rows, refused, only)
-
-
-def transcribe_batch(lake: Lake, store: ObjectStore, batch: str, progress: Progress) -> StageResult:
-    """The words of every clip: subtitles that came with the video, else recognised speech, else nothing."""
-    todo = missing_clips(lake, "captions.transcripts", None, TRANSCRIBER_VERSION, batch)
-    recognizer = SpeechRecognizer()
-    by_video: dict[str, list[dict[str, Any]]] = {}
-    for clip in todo:
-        by_video.setdefault(clip["video_id"], []).append(clip)
-    rows = []
-    for clips in progress(list(by_video.values()), "transcripts"):
-        source, texts = _words(store, recognizer, clips)
-        for clip, text in zip(clips, texts, strict=True):
-            row = {"text": text, "language": "en" if text and source == "whisper" else None}
-            rows.append(_keyed(batch, clip["clip_id"], source, TRANSCRIBER_VERSION, row))
-    return _result(lake, batch, "captions.transcripts", len(todo), rows, [])
-
-
-def _words(store: ObjectStore, recognizer: SpeechRecognizer, clips: list[dict[str, Any]]) -> tuple[str, list[str]]:
-    """Where the words of one video come from, and the words of each clip."""
-    spans = [(clip["start_seconds"], clip["end_seconds"]) for clip in clips]
-    cues = subtitles.cues_beside(Path(clips[0]["source_uri"]))
-    if not cues and clips[0]["has_subtitles"]:
-        cues = subtitles.cues_inside(store.local_path(clips[0]["media_key"]))
-    if cues:
-        return "subtitles", [subtitles.text_in_span(cues, *span) for span in spans]
-    if clips[0]["has_audio"]:
-        return "whisper", recognizer.texts(store.local_path(clips[0]["media_key"]), spans)
-    return "none", [""] * len(spans)
-
-
-def merge_batch(lake: Lake, captioner: Captioner, batch: str, progress: Progress, only: Only = None) -> StageResult:
-    """One caption for every clip that has its coarse and fine texts and lacks one by this version; of `only`, if given."""
-    found = lake.rows(
-        "select c.clip_id, c.text as coarse_text, c.labels, c.label_scores, f.frame_seconds, f.frame_texts, f.motion_text, "
-        "f.motion_label, coalesce(t.text, '') as transcript, v.caption, v.title, v.source_uri "
-        "from captions.coarse_captions as c join captions.fine_captions as f using (clip_id, captioner, captioner_version) "
-        "left join captions.transcripts as t on t.clip_id = c.clip_id and t.captioner_version = $transcriber "
-        "join clips.clips as k on k.clip_id = c.clip_id join videos.raw_videos as v on v.video_id = k.video_id and v.batch = k.batch "
-        "where c.batch = $batch and c.captioner = $name and c.captioner_version = $version and not exists "
-        "(select 1 from captions.captions as held where held.clip_id = c.clip_id and held.captioner = $name "
-        "and held.captioner_version = $version) order by c.clip_id",
-        {"batch": batch, "name": captioner.name, "version": captioner.version, "transcriber": TRANSCRIBER_VERSION},
-    )
-    todo = [clip for clip in found if only is None or clip["clip_id"] in only]
-    rows: list[dict[str, Any]] = []
-    refused: list[Quarantined] = []
-    for chunk in _chunks(progress(todo, "captions"), 8 * _CHUNK):
-        for clip, result in zip(chunk, captioner.merge([_merge_input(clip) for clip in chunk]), strict=True):
-            if isinstance(result, Refusal):
-                refused.append(Quarantined(clip["clip_id"], result.reason, result.detail, clip["source_uri"]))
-            else:
-                row = {"text": result, "num_words": len(result.split())}
-                rows.append(_keyed(batch, clip["clip_id"], captioner.name, captioner.version, row))
-    return _result(lake, batch, "captions.captions", len(todo), rows, refused, only)
+def _caption_row(text: str) -> dict[str, Any]:
+    return {"text": text, "num_words": len(text.split())}
 
 
 def _merge_input(row: dict[str, Any]) -> MergeInput:
@@ -174,43 +239,11 @@ def _merge_input(row: dict[str, Any]) -> MergeInput:
             tuple(row["frame_seconds"]), tuple(row["frame_texts"]), row["motion_text"], row["motion_label"]
         ),
         transcript=row["transcript"],
+        subtitles=row["subtitles"],
         source_caption=row["caption"],
         title=row["title"],
     )
 
 
-def _keyed(batch: str, clip_id: str, captioner: str, version: str, row: dict[str, Any]) -> dict[str, Any]:
-    return {"batch": batch, "clip_id": clip_id, "captioner": captioner, "captioner_version": version, **row}
-
-
-def _chunks(items: Iterable[Any], size: int) -> Iterable[list[Any]]:
-    chunk: list[Any] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def _result(
-    lake: Lake,
-    batch: str,
-    table: str,
-    num_in: int,
-    rows: list[dict[str, Any]],
-    refused: list[Quarantined],
-    only: Only = None,
-) -> StageResult:
-    samples = [row["text"] for row in rows if row.get("text")][:8]
-    return StageResult(
-        changes=[
-            Append(table, lake.to_arrow(table, rows), KEY),
-            quarantine_change(lake, batch, table.partition(".")[2], refused, only),
-        ],
-        num_in=num_in,
-        num_out=len(rows),
-        drops=count_reasons(refused),
-        metadata={"samples": samples} if samples else {},
-    )
+def _listed(only: Only) -> list[str] | None:
+    return None if only is None else list(only)

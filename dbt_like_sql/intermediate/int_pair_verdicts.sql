@@ -1,22 +1,15 @@
 -- stage: intermediate
 -- grain: one row per clip
--- refs: intermediate.int_near_duplicates, staging.stg_captions, staging.stg_clip_scores, staging.stg_clips
--- question: Which caption speaks for a clip, and is the pair kept (drop_reason null) or why not? Nothing is dropped silently.
--- parameters: captioner_version (none: the best similarity wins), max_overlay_text 0.35, min_similarity -1
+-- refs: intermediate.best_captions, intermediate.int_near_duplicates, staging.stg_clip_scores, staging.stg_clips
+-- question: Is a clip kept with the text that speaks for it (drop_reason null), or why not? Nothing is dropped silently; what was not judged is kept.
+-- parameters: max_nsfw 0.98, max_overlay_text 0.35, min_similarity -1
 with clips as (select * from staging.stg_clips),
 
 scores as (select * from staging.stg_clip_scores),
 
 duplicates as (select * from intermediate.int_near_duplicates),
 
-captions as (
-    select *
-    from staging.stg_captions
-    where captioner_version = coalesce(getvariable('captioner_version')::varchar, captioner_version)
-    qualify row_number() over (
-        partition by clip_id order by similarity desc nulls last, captioner_version desc
-    ) = 1
-)
+captions as (select * from intermediate.best_captions)
 
 select
     clips.clip_id,
@@ -28,12 +21,15 @@ select
     captions.similarity,
     scores.aesthetic,
     scores.overlay_text,
+    scores.nsfw,
     coalesce(
         clips.drop_reason,
         case
             when duplicates.video_id is not null then 'near_duplicate'
+            when scores.nsfw >= coalesce(getvariable('max_nsfw'), 0.98) then 'nsfw'
             when captions.caption is null then 'no_caption'
             when scores.overlay_text >= coalesce(getvariable('max_overlay_text'), 0.35) then 'overlay_text'
+            when captions.fault is not null then captions.fault
             when captions.similarity < coalesce(getvariable('min_similarity'), -1) then 'low_similarity'
         end
     ) as drop_reason

@@ -21,6 +21,7 @@ select
     verdicts.similarity,
     verdicts.aesthetic,
     verdicts.overlay_text,
+    verdicts.nsfw,
     clips.language,
     clips.license
 from verdicts

@@ -7,13 +7,16 @@ from internvid_assets.lake.assets import StageRun, lake_asset
 from internvid_assets.lake.stage import short_hash
 from internvid_assets.progress import bar
 from internvid_assets.scores.base import load_scorers
-from internvid_assets.scores.write import CODE_VERSION, score_batch, score_histograms
+from internvid_assets.scores.write import CODE_VERSION, score_histograms, score_parts
 from internvid_assets.settings import Settings
 from internvid_assets.store import ObjectStore
 
 
 @lake_asset(
-    "scores.clip_scores", kinds={"python", "onnx"}, code_version=CODE_VERSION, deps=("clips.clips", "captions.captions")
+    "scores.clip_scores",
+    kinds={"python", "onnx"},
+    code_version=CODE_VERSION,
+    deps=("clips.clips", "captions.captions", "captions.coarse_captions", "captions.fine_captions"),
 )
 def clip_scores(
     context: dg.AssetExecutionContext,
@@ -23,9 +26,11 @@ def clip_scores(
 ) -> dg.MaterializeResult:
     """One row is one number of one clip, or of one clip and caption, by one scorer version."""
     stage = StageRun(context, lake)
-    scorers = load_scorers(settings.scores)
-    result = score_batch(lake, store, scorers, stage.batch, bar)
-    done = stage.finish(result, short_hash([(s.name, s.backend, s.version) for s in scorers]))
+    scorers = load_scorers(settings, lake, store)
+    versions = {scorer.name: f"{scorer.backend} {scorer.version}" for scorer in scorers}
+    done = stage.finish_parts(
+        score_parts(lake, store, scorers, stage.batch, bar), short_hash(versions), scorer_versions=versions
+    )
     preview = dg.MetadataValue.md(score_histograms(lake, stage.batch))
     return done._replace(metadata={**(done.metadata or {}), "preview": preview})
 

@@ -11,24 +11,24 @@ import cv2
 import numpy as np
 
 from internvid_assets.lake.stage import Refusal, short_hash
-from internvid_assets.scores.base import ScoreItem
+from internvid_assets.scores.base import Reads, ScoreItem, Scorer
 
 _MIN_STROKES = 0.012
 
 
-class TextShare:
+class TextShare(Scorer):
     """Share of the middle frame covered by detected text, 0..1, from the packaged PP-OCR detector (Apache-2.0).
 
     The detector runs only where a picture has text-like strokes: it costs a third of a second, the look 1 ms.
     The look is made for packed frames (224 lines): it misses letters whose strokes are wider than 5 pixels.
     """
 
-    name, backend, needs_caption = "overlay_text", "embedded", False
+    name, backend, reads = "overlay_text", "embedded", Reads.FRAMES
     version = short_hash("1", version("rapidocr-onnxruntime"), _MIN_STROKES)
 
     def score(self, items: Sequence[ScoreItem]) -> list[float | Refusal]:
         """One share per clip."""
-        return [self.share(item.frames.middle.rgb()) for item in items]
+        return [self.share(item.frames.middle.rgb()) for item in items if item.frames is not None]
 
     def share(self, rgb: np.ndarray) -> float:
         """Share of one picture, uint8 [H, W, 3]."""

@@ -27,7 +27,7 @@ def _asset(model: SqlModel) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
     ) -> dg.MaterializeResult:
         stage = StageRun(context, lake)
-        done = stage.finish(build_model(lake, model, settings.subsets), model_config(settings.subsets))
+        done = stage.finish(build_model(lake, model, settings), model_config(lake, model, settings))
         return done._replace(metadata={**(done.metadata or {}), **_shown(lake, model)})
 
     return table

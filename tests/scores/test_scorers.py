@@ -8,8 +8,8 @@ import pytest
 
 from internvid_assets.clips.packs import ClipFrames, PackedFrame
 from internvid_assets.scores.aesthetic import ImageStatistics, picture_score
-from internvid_assets.scores.base import ScoreItem, four_uniform, load_scorer, load_scorers
-from internvid_assets.settings import ScoreSettings
+from internvid_assets.scores.base import SCORES, ScoreItem, four_uniform, load_scorer, load_scorers
+from internvid_assets.settings import CaptionSettings, ScoreSettings, Settings
 
 
 def clip_of(*pictures: np.ndarray) -> ClipFrames:
@@ -70,6 +70,23 @@ def test_a_caption_that_names_what_the_tagger_sees_scores_higher() -> None:
     assert fits > wrong + 0.1
 
 
-def test_unknown_backends_are_named() -> None:
-    with pytest.raises(ValueError, match=r"scores\.similarity = 'umt' does not exist: choose one of"):
-        load_scorers(ScoreSettings(similarity="umt"))
+def test_the_settings_choose_leave_out_and_give_options() -> None:
+    by_name = {scorer.name: scorer for scorer in load_scorers(Settings())}
+    assert tuple(by_name) == SCORES
+    german = Settings(captions=CaptionSettings(language="de"), scores=ScoreSettings(nsfw="none", overlay_text="none"))
+    chosen = {scorer.name: scorer.version for scorer in load_scorers(german)}
+    assert set(SCORES) - chosen.keys() == {"nsfw", "overlay_text"}
+    changed = {name for name, version in chosen.items() if version != by_name[name].version}
+    assert changed == {"caption_language"}
+    options = {"caption_language": {"language": "de"}}
+    given = load_scorers(Settings(scores=ScoreSettings(options=options)))
+    assert {scorer.version for scorer in given if scorer.name == "caption_language"} == {chosen["caption_language"]}
+
+
+def test_wrong_settings_are_named() -> None:
+    with pytest.raises(ValueError, match=r"scores\.similarity = 'umt' does not exist: choose one of embedded"):
+        load_scorers(Settings(scores=ScoreSettings(similarity="umt")))
+    with pytest.raises(ValueError, match=r"scores\.options\.beauty does not exist: choose one of similarity"):
+        load_scorers(Settings(scores=ScoreSettings(options={"beauty": {}})))
+    with pytest.warns(UserWarning, match=r"scores\.options\.nsfw has no effect: scores\.nsfw = 'none'"):
+        load_scorers(Settings(scores=ScoreSettings(nsfw="none", options={"nsfw": {"x": "1"}})))

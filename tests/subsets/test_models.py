@@ -5,8 +5,12 @@ from __future__ import annotations
 import duckdb
 import pytest
 
+from internvid_assets.lake import Append, Lake, Write
 from internvid_assets.lake.catalog import _TABLES_SQL, SCHEMAS
 from internvid_assets.lake.models import discover
+from internvid_assets.scores.base import load_scorers
+from internvid_assets.settings import ScoreSettings, Settings, SubsetSettings
+from internvid_assets.subsets.build import build_model, model_config, model_parameters
 
 MODELS = {model.name: model for model in discover()}
 
@@ -104,6 +108,162 @@ def test_the_best_fitting_caption_speaks_for_a_clip(db) -> None:
     db.execute("set variable captioner_version = 'v1'")
     build(db)
     assert db.execute(pair).fetchall() == [("a cat", "v1", 0.2)]
+
+
+def score(
+    db,
+    clip: str,
+    scorer: str,
+    value: float,
+    version: str = "s1",
+    captioner: tuple[str, str] | None = ("embedded", "v1"),
+) -> None:
+    """Add one number of a caption, or of the clip itself."""
+    given = [clip, *(captioner or (None, None)), scorer, version, value]
+    db.execute("insert into scores.clip_scores values ('b', ?, ?, ?, ?, 'embedded', ?, ?)", given)
+
+
+def add_text(db, clip: str, version: str, text: str, similarity: float, scorer_version: str = "s1") -> None:
+    db.execute("insert into captions.captions values ('b', ?, 'hf', ?, ?, 3)", [clip, version, text])
+    score(db, clip, "similarity", similarity, scorer_version, ("hf", version))
+
+
+FAULTS = {
+    "refusal": ("caption_refusal", 1.0, 0.0),
+    "caption_loop": ("caption_loops", 0.5, 0.49),
+    "wrong_language": ("caption_language", 0.49, 0.5),
+    "nsfw": ("nsfw", 0.98, 0.979),
+    "overlay_text": ("overlay_text", 0.35, 0.34),
+}
+
+
+@pytest.mark.parametrize(("reason", "scored"), FAULTS.items())
+def test_each_score_drops_with_its_own_reason_and_what_was_not_judged_is_kept(db, reason: str, scored: tuple) -> None:
+    scorer, bad, good = scored
+    add_video(db, "v")
+    dropped, kept, unjudged = (add_clip(db, "v", index) for index in range(3))
+    db.execute("delete from scores.clip_scores where scorer = ?", [scorer])
+    captioner = ("embedded", "v1") if scorer.startswith("caption") else None
+    score(db, dropped, scorer, bad, captioner=captioner)
+    score(db, kept, scorer, good, captioner=captioner)
+    build(db)
+    verdicts = db.execute("select clip_id, drop_reason from intermediate.int_pair_verdicts order by 1").fetchall()
+    assert verdicts == [(dropped, reason), (kept, None), (unjudged, None)]
+    assert ids(db, "subsets.filtered_pairs") == [kept, unjudged]
+
+
+def test_the_limits_of_captions_and_of_nsfw_are_parameters(db) -> None:
+    add_video(db, "v")
+    clips = [add_clip(db, "v", index) for index in range(3)]
+    score(db, clips[0], "caption_loops", 0.3)
+    score(db, clips[1], "caption_language", 0.7)
+    score(db, clips[2], "nsfw", 0.6, captioner=None)
+    for setting in ("max_caption_loops = 0.25", "min_caption_language = 0.8", "max_nsfw = 0.5"):
+        db.execute(f"set variable {setting}")
+    build(db)
+    verdicts = db.execute("select clip_id, drop_reason from intermediate.int_pair_verdicts").fetchall()
+    assert dict(verdicts) == dict(zip(clips, ("caption_loop", "wrong_language", "nsfw"), strict=True))
+    assert ids(db, "subsets.filtered_pairs") == []
+
+
+def test_a_text_without_a_fault_speaks_before_one_that_fits_better(db) -> None:
+    add_video(db, "v")
+    for index, (scorer, value) in enumerate(
+        [("caption_refusal", 1.0), ("caption_loops", 0.9), ("caption_language", 0.1)]
+    ):
+        clip = add_clip(db, "v", index, similarity=0.1)
+        add_text(db, clip, "v2", "a faulty text", 0.9)
+        score(db, clip, scorer, value, captioner=("hf", "v2"))
+    build(db)
+    best = db.execute("select caption, similarity, fault from intermediate.best_captions").fetchall()
+    assert best == [("a cat", 0.1, None)] * 3
+    score(db, clip, "caption_loops", 1.0)
+    build(db)
+    where = f"from intermediate.best_captions where clip_id = '{clip}'"
+    assert db.execute(f"select caption, fault {where}").fetchall() == [("a faulty text", "wrong_language")]
+
+
+def test_equal_texts_are_told_apart_by_version_and_a_clip_without_text_has_no_row(db) -> None:
+    add_video(db, "v")
+    clip, silent = add_clip(db, "v", 0, similarity=0.4), add_clip(db, "v", 1)
+    db.execute("delete from captions.captions where clip_id = ?", [silent])
+    add_text(db, clip, "v2", "a striped cat", 0.4)
+    build(db)
+    assert db.execute("select clip_id, captioner_version from intermediate.best_captions").fetchall() == [(clip, "v2")]
+    verdicts = db.execute("select drop_reason from intermediate.int_pair_verdicts where clip_id = ?", [silent])
+    assert verdicts.fetchall() == [("no_caption",)]
+
+
+def test_all_numbers_of_a_column_are_of_one_scorer_version(db) -> None:
+    """Version zz scored one text of two: its number is never set against one of s1, though its hash is greater."""
+    add_video(db, "v")
+    clip = add_clip(db, "v", 0, similarity=0.2, aesthetic=5.0)
+    add_text(db, clip, "v2", "a striped cat", 0.3)
+    score(db, clip, "similarity", 0.9, "zz")
+    score(db, clip, "aesthetic", 9.0, "zz", captioner=None)
+    add_clip(db, "v", 1)
+    build(db)
+    captions = f"select captioner_version, similarity from staging.stg_captions where clip_id = '{clip}' order by 1"
+    aesthetic = f"select aesthetic from staging.stg_clip_scores where clip_id = '{clip}'"
+    assert db.execute(captions).fetchall() == [("v1", 0.2), ("v2", 0.3)]
+    assert db.execute(aesthetic).fetchall() == [(5.0,)]
+    db.execute("set variable similarity_version = 'zz'; set variable aesthetic_version = 'zz'")
+    build(db)
+    assert db.execute(captions).fetchall() == [("v1", 0.9), ("v2", None)]
+    assert db.execute(aesthetic).fetchall() == [(9.0,)]
+    db.execute("set variable similarity_version = ''; set variable aesthetic_version = null")
+    build(db)
+    assert db.execute(captions).fetchall() == [("v1", 0.2), ("v2", 0.3)]
+    assert db.execute(aesthetic).fetchall() == [(5.0,)]
+
+
+def test_of_versions_that_scored_as_many_texts_the_greatest_counts(db) -> None:
+    add_video(db, "v")
+    clip = add_clip(db, "v", 0, similarity=0.2)
+    score(db, clip, "similarity", 0.7, "s2")
+    build(db)
+    assert db.execute("select similarity from staging.stg_captions").fetchall() == [(0.7,)]
+
+
+def test_caption_scores_are_columns(db) -> None:
+    add_video(db, "v")
+    clip = add_clip(db, "v", 0, similarity=0.2)
+    for scorer, value in (
+        ("caption_loops", 0.1),
+        ("caption_refusal", 0.0),
+        ("caption_language", 0.8),
+        ("scale_agreement", 0.6),
+    ):
+        score(db, clip, scorer, value)
+    score(db, clip, "nsfw", 0.01, captioner=None)
+    build(db)
+    columns = "similarity, loops, refusal, language_probability, scale_agreement"
+    assert db.execute(f"select {columns} from staging.stg_captions").fetchall() == [(0.2, 0.1, 0.0, 0.8, 0.6)]
+    assert db.execute("select nsfw from subsets.filtered_pairs").fetchall() == [(0.01,)]
+
+
+def scores_of(lake: Lake, *rows: tuple[str, str]) -> None:
+    """Store a number by each scorer and version."""
+    made = [{"batch": "b", "clip_id": "c", "scorer": s, "scorer_version": v, "value": 0.5} for s, v in rows]
+    change = Append("scores.clip_scores", lake.to_arrow("scores.clip_scores", made), ("scorer", "scorer_version"))
+    lake.commit(Write("scores.clip_scores", "test"), [change])
+
+
+def test_the_current_scorers_count_where_they_have_scored(embedded_settings: Settings) -> None:
+    lake, model = Lake(embedded_settings), MODELS["stg_captions"]
+    settings = embedded_settings.model_copy(update={"scores": ScoreSettings(nsfw="none")})
+    current = {scorer.name: scorer.version for scorer in load_scorers(settings)}
+    scores_of(lake, ("similarity", current["similarity"]), ("similarity", "old"), ("aesthetic", "old"))
+    found = model_parameters(lake, model, settings)
+    assert found["similarity_version"] == current["similarity"]
+    assert (found["aesthetic_version"], found["caption_loops_version"], found["nsfw_version"]) == ("", "", "none")
+    assert model_parameters(lake, MODELS["filtered_pairs"], settings) == {}
+    chosen = settings.model_copy(update={"subsets": SubsetSettings(parameters={"similarity_version": "old"})})
+    assert model_parameters(lake, model, chosen)["similarity_version"] == "old"
+    assert model_config(lake, model, chosen) != model_config(lake, model, settings)
+    assert build_model(lake, model, chosen).num_out == 0
+    assert lake.value("select getvariable('similarity_version')") == "old"
+    lake.close()
 
 
 def test_flt_keeps_the_best_share_and_aes_the_pretty(db) -> None:

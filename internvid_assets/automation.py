@@ -2,6 +2,7 @@
 # No `from __future__ import annotations` here: Dagster reads the annotations.
 
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -12,14 +13,15 @@ from typing import Any
 import dagster as dg
 from dagster import AssetSelection
 
-from internvid_assets.captions.base import load_captioner
-from internvid_assets.captions.recaption import recaption
+from internvid_assets.captions.recaption import improvement, recaption
+from internvid_assets.captions.recipe import load_recipe
 from internvid_assets.lake import Lake
 from internvid_assets.lake.assets import BATCHES, table_key
 from internvid_assets.lake.models import discover as discover_models
+from internvid_assets.lake.stage import with_snapshots
 from internvid_assets.progress import bar
 from internvid_assets.scores.base import load_scorers
-from internvid_assets.scores.write import score_batch
+from internvid_assets.scores.write import score_parts
 from internvid_assets.settings import Settings
 from internvid_assets.store import ObjectStore
 from internvid_assets.subsets.build import build_model
@@ -65,10 +67,11 @@ release_dataset = dg.define_asset_job(
 
 
 class RecaptionConfig(dg.Config):
-    """How much one run may do; None: as in the settings."""
+    """How much one run may do, and of what first; None: as in the settings."""
 
     budget: int | None = None
     minutes: float | None = None
+    policy: str | None = None
 
 
 @dg.op
@@ -82,9 +85,10 @@ def recaption_stale_clips(
     """Caption the most valuable stale clips, and give the batches that they belong to."""
     budget = config.budget if config.budget is not None else settings.captions.recaption_budget
     minutes = config.minutes if config.minutes is not None else settings.captions.recaption_minutes
-    captioner = load_captioner(settings.captions.backend, settings.captions.options)
-    done = recaption(lake, store, captioner, budget, minutes, context.run_id, bar)
-    context.add_output_metadata({"clips": sum(done.values()), "captioner_version": captioner.version})
+    recipe = load_recipe(settings.captions)
+    policy = config.policy or settings.captions.recaption_policy
+    done = recaption(lake, store, recipe, budget, minutes, context.run_id, bar, policy)
+    context.add_output_metadata({"clips": sum(done.values()), "captioner_version": recipe.version("merge")})
     for batch, num_clips in done.items():
         key = table_key("captions.captions")
         context.log_event(dg.AssetMaterialization(key, partition=batch, metadata={"recaptioned": num_clips}))
@@ -100,14 +104,15 @@ def score_new_captions(
     settings: dg.ResourceParam[Settings],
 ) -> bool:
     """Score what the batches lack, so that a new caption can win."""
-    scorers = load_scorers(settings.scores)
+    scorers = load_scorers(settings, lake, store)
     for batch in batches:
-        read = lake.snapshot_id()
-        result = score_batch(lake, store, scorers, batch, bar)
+        num_scored = 0
         inputs = [("clips.clips", batch), ("captions.captions", batch)]
-        lake.commit(result.write("scores.clip_scores", context.run_id, batch, read, inputs), result.changes)
+        for read, part in with_snapshots(lake, score_parts(lake, store, scorers, batch, bar)):
+            lake.commit(part.write("scores.clip_scores", context.run_id, batch, read, inputs), part.changes)
+            num_scored += part.num_out
         key = table_key("scores.clip_scores")
-        context.log_event(dg.AssetMaterialization(key, partition=batch, metadata={"scored": result.num_out}))
+        context.log_event(dg.AssetMaterialization(key, partition=batch, metadata={"scored": num_scored}))
     return bool(batches)
 
 
@@ -121,20 +126,27 @@ def refresh_models(
     """Every SQL model anew when a caption was written."""
     for model in discover_models() if changed else ():
         read = lake.snapshot_id()
-        result = build_model(lake, model, settings.subsets)
+        result = build_model(lake, model, settings)
         inputs = [(ref, None) for ref in model.refs]
         lake.commit(result.write(model.table, context.run_id, None, read, inputs, model.code_version), result.changes)
         context.log_event(dg.AssetMaterialization(table_key(model.table), metadata={"num_rows": result.num_out}))
 
 
+@dg.op(ins={"refreshed": dg.In(dg.Nothing)})
+def report_improvement(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
+    """How many of the new texts fit better than those before, and some of both."""
+    found = improvement(lake, context.run_id)
+    context.add_output_metadata({**found.counts, "before_and_after": dg.MetadataValue.md(found.markdown())})
+
+
 @dg.job(
     name="recaption",
     description="Clips without a text by the current captioner version, the most valuable first, up to a budget; then "
-    "their scores and the SQL models. Old texts stay.",
+    "their scores, the SQL models, and a report of what improved. Old texts stay.",
 )
 def recaption_job() -> None:
-    """Caption, score, refresh."""
-    refresh_models(score_new_captions(recaption_stale_clips()))
+    """Caption, score, refresh, report."""
+    report_improvement(refresh_models(score_new_captions(recaption_stale_clips())))
 
 
 @dg.op
@@ -240,18 +252,33 @@ def run_job(
 
 
 def _first_error(result: dg.ExecuteInProcessResult) -> str:
+    failed = [
+        e.asset_check_evaluation_data for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"
+    ]
+    broken: dict[str, list[dg.AssetCheckEvaluation]] = {}
+    for check in failed:
+        if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
+            broken.setdefault(check.check_name, []).append(check)
+    if broken:
+        return "; ".join(_told(name, checks) for name, checks in broken.items())
     for event in result.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error
             while error is not None and error.cause is not None:
                 error = error.cause
-            return f"{event.step_key}: {error.message.strip() if error else 'failed'}"
-    failed = [
-        e.asset_check_evaluation_data for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"
-    ]
-    return (
-        "; ".join(f"check {c.check_name} of {c.asset_key.path[-1]} failed" for c in failed if not c.passed) or "failed"
-    )
+            return f"{event.step_key}: {_without_class(error.message) if error else 'failed'}"
+    return "failed"
+
+
+def _told(check: str, failed: Sequence[dg.AssetCheckEvaluation]) -> str:
+    """One failed check, by the figures of the first asset that it failed on."""
+    line = f"check {check} of {', '.join(c.asset_key.path[-1] for c in failed)} failed"
+    return f"{line}: {failed[0].description}" if failed[0].description else line
+
+
+def _without_class(message: str) -> str:
+    """`package.module.SomeError: what went wrong` without the class."""
+    return re.sub(r"^[A-Za-z_.]+(Error|Exception): ", "", message.strip())
 
 
 def instance() -> dg.DagsterInstance:

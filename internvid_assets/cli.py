@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 something failed while running, 2 the command was used wro
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from collections.abc import Callable
@@ -46,7 +47,9 @@ def status(home: Home = None) -> None:
 
 @app.command()
 def lineage(
-    item: Annotated[str, typer.Argument(help="A clip, video, release, shard set or checkpoint id, or a table name.")],
+    item: Annotated[
+        str, typer.Argument(help="A clip, video, release, shard set or checkpoint id, a captioner version, or a table.")
+    ],
     home: Home = None,
 ) -> None:
     """Walk back from anything to the source bytes, and forward to what was made of it."""
@@ -56,7 +59,9 @@ def lineage(
 
     lines = explain(Lake(settings), item)
     if not lines:
-        raise UsageError(f"nothing is known as {item!r}: give a clip, video, release, shard set or checkpoint id")
+        raise UsageError(
+            f"nothing is known as {item!r}: give a clip, video, release, shard set or checkpoint id, a captioner version or a table"
+        )
     typer.echo("\n".join(lines))
 
 
@@ -66,13 +71,55 @@ def recaption(
     budget: Annotated[int | None, typer.Option(help="At most so many clips.", min=1)] = None,
     minutes: Annotated[float | None, typer.Option(help="Begin nothing new after so long.", min=0)] = None,
     captioner: Annotated[str | None, typer.Option(help="embedded, hf, endpoint or sidecar.")] = None,
+    policy: Annotated[str | None, typer.Option(help="worst_first, newest_first or a .sql file.")] = None,
 ) -> None:
-    """Caption the most valuable clips that lack a text by the current captioner; old texts stay."""
+    """Caption the most valuable clips that lack a text by the current captioner; old texts stay. Says what improved."""
     settings = _settings(home, must_exist=True, captioner=captioner)
-    from internvid_assets.run import run_one_job
+    from internvid_assets.run import recaption_home
 
-    config = {"budget": budget, "minutes": minutes}
-    run_one_job(settings, "recaption", config={"ops": {"recaption_stale_clips": {"config": config}}})
+    recaption_home(settings, budget, minutes, policy)
+
+
+@app.command()
+def review(
+    home: Home = None,
+    sample: Annotated[int, typer.Option(help="How many captions to draw.", min=1)] = 100,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same captions.")] = 0,
+    captioner_version: Annotated[
+        str | None, typer.Option(help="Whose captions; default: the current recipe's.")
+    ] = None,
+    reviewer: Annotated[str | None, typer.Option(help="Who judges; default: the user's name.")] = None,
+    port: Annotated[int, typer.Option(help="Of the page, on this machine.", min=0, max=65535)] = 3070,
+    report: Annotated[bool, typer.Option("--report", help="Only print the precision of what was reviewed.")] = False,
+) -> None:
+    """Judge sampled captions beside their frames in a browser; says the precision of each captioner version."""
+    settings = _settings(home, must_exist=True)
+    from internvid_assets.captions.review import precision_lines, precisions
+    from internvid_assets.lake import Lake
+
+    lake = Lake(settings)
+    if not report:
+        _serve_review(settings, lake, sample, seed, captioner_version, reviewer or getpass.getuser(), port)
+    typer.echo("\n".join(precision_lines(precisions(lake))))
+
+
+def _serve_review(
+    settings: Any, lake: Any, size: int, seed: int, version: str | None, reviewer: str, port: int
+) -> None:
+    """Show the review page until Ctrl-C."""
+    import uvicorn
+
+    from internvid_assets.captions.recipe import load_recipe
+    from internvid_assets.captions.review_page import Review, review_app
+    from internvid_assets.store import open_store
+
+    try:
+        version = version or load_recipe(settings.captions).version("merge")
+        review = Review(lake, open_store(settings), version, size, seed, reviewer)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    typer.echo(f"{len(review.pairs)} captions at http://127.0.0.1:{port}/ (Ctrl-C ends)")
+    uvicorn.run(review_app(review), host="127.0.0.1", port=port, log_level="warning")
 
 
 @app.command()

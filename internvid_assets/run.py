@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from internvid_assets.captions.base import load_captioner
+from internvid_assets.captions.recaption import improvement, policy_sql
+from internvid_assets.captions.recipe import load_recipe
 from internvid_assets.clips.cut import check_settings as check_clip_settings
 from internvid_assets.errors import RunFailed, UsageError
 from internvid_assets.lake import Lake
@@ -30,8 +31,7 @@ def run_path(settings: Settings, sources: Sequence[str], until: str | None) -> N
     models = [model.table for model in discover_models()]
     wanted = _until([*automation.BATCHED_TABLES, *models, *automation.PUBLISHED, *automation.TRAINED], until)
     try:
-        load_captioner(settings.captions.backend, settings.captions.options)
-        load_scorers(settings.scores)
+        _check_texts(settings)
         check_clip_settings(settings.clips)
         if automation.TRAINED[0] in wanted:
             check_settings(settings.viclip)
@@ -58,8 +58,22 @@ def run_path(settings: Settings, sources: Sequence[str], until: str | None) -> N
         raise RunFailed("; ".join(failed))
 
 
-def run_one_job(settings: Settings, job: str, config: dict[str, Any] | None = None) -> None:
-    """Run one job of the home and print the table of stages.
+def recaption_home(settings: Settings, budget: int | None, minutes: float | None, policy: str | None) -> None:
+    """Re-caption within a budget (None: the settings') and print how many clips improved.
+
+    Raises: UsageError for an unknown policy or captioner; RunFailed when the run failed.
+    """
+    try:
+        policy_sql(policy or settings.captions.recaption_policy)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    config = {"budget": budget, "minutes": minutes, "policy": policy}
+    run_id = run_one_job(settings, "recaption", {"ops": {"recaption_stale_clips": {"config": config}}})
+    print("\n".join(improvement(Lake(settings), run_id).lines()))
+
+
+def run_one_job(settings: Settings, job: str, config: dict[str, Any] | None = None) -> str:
+    """Run one job of the home, print the table of stages, and give the run's id.
 
     Raises: UsageError for an unknown captioner; RunFailed when the run failed.
     """
@@ -67,7 +81,7 @@ def run_one_job(settings: Settings, job: str, config: dict[str, Any] | None = No
     from internvid_assets import automation
 
     try:
-        load_captioner(settings.captions.backend, settings.captions.options)
+        _check_texts(settings)
     except ValueError as error:
         raise UsageError(str(error)) from error
     subsets = [model.name for model in discover_models() if model.layer == "marts"]
@@ -79,6 +93,13 @@ def run_one_job(settings: Settings, job: str, config: dict[str, Any] | None = No
     print_status(Lake(settings), settings)
     if outcome.error:
         raise RunFailed(f"{job}: {outcome.error}")
+    return outcome.run_id
+
+
+def _check_texts(settings: Settings) -> None:
+    """Raises: ValueError when a captioner, scorer or one of their options is wrong."""
+    load_recipe(settings.captions)
+    load_scorers(settings)
 
 
 def _quiet_dagster() -> None:

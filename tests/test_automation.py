@@ -19,7 +19,7 @@ captions.transcripts <- clips.clips videos.raw_videos
 clips.clips <- videos.raw_videos
 release.dataset_release <- subsets.internvid_10m subsets.internvid_10m_div subsets.internvid_10m_flt subsets.internvid_18m_aes
 release.training_shards <- clips.clips subsets.internvid_10m subsets.internvid_10m_div subsets.internvid_10m_flt subsets.internvid_18m_aes
-scores.clip_scores <- captions.captions clips.clips
+scores.clip_scores <- captions.captions captions.coarse_captions captions.fine_captions clips.clips
 viclip.viclip_checkpoint <- release.training_shards
 viclip.viclip_evaluation <- viclip.viclip_checkpoint
 """

@@ -3,7 +3,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -14,13 +14,15 @@ import dagster as dg
 from dagster import AssetSelection
 
 from internvid_assets.captions.recaption import improvement, recaption
-from internvid_assets.captions.recipe import load_recipe
+from internvid_assets.captions.recipe import Recipe, load_recipe
+from internvid_assets.captions.write import code_version, num_missing
 from internvid_assets.lake import Lake
-from internvid_assets.lake.assets import BATCHES, table_key
+from internvid_assets.lake.assets import BATCHES, table_key, written
 from internvid_assets.lake.models import discover as discover_models
 from internvid_assets.lake.stage import with_snapshots
 from internvid_assets.progress import bar
 from internvid_assets.scores.base import load_scorers
+from internvid_assets.scores.write import CODE_VERSION as SCORES_CODE_VERSION
 from internvid_assets.scores.write import score_parts
 from internvid_assets.settings import Settings
 from internvid_assets.store import ObjectStore
@@ -90,9 +92,22 @@ def recaption_stale_clips(
     done = recaption(lake, store, recipe, budget, minutes, context.run_id, bar, policy)
     context.add_output_metadata({"clips": sum(done.values()), "captioner_version": recipe.version("merge")})
     for batch, num_clips in done.items():
-        key = table_key("captions.captions")
-        context.log_event(dg.AssetMaterialization(key, partition=batch, metadata={"recaptioned": num_clips}))
+        for event in _texts_written(lake, recipe, batch, num_clips):
+            context.log_event(event)
     return sorted(done)
+
+
+def _texts_written(
+    lake: Lake, recipe: Recipe, batch: str, num_clips: int
+) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
+    """A materialisation of each table of texts that is now whole, so that it stops looking stale; an observation of
+    each that is not."""
+    for table, (version, num_stale) in num_missing(lake, recipe, batch).items():
+        metadata = {"recaptioned": num_clips, "stale": num_stale}
+        if num_stale:
+            yield dg.AssetObservation(table_key(table), partition=batch, metadata=metadata)
+        else:
+            yield written(lake, table, code_version(version), batch, **metadata)
 
 
 @dg.op
@@ -111,8 +126,7 @@ def score_new_captions(
         for read, part in with_snapshots(lake, score_parts(lake, store, scorers, batch, bar)):
             lake.commit(part.write("scores.clip_scores", context.run_id, batch, read, inputs), part.changes)
             num_scored += part.num_out
-        key = table_key("scores.clip_scores")
-        context.log_event(dg.AssetMaterialization(key, partition=batch, metadata={"scored": num_scored}))
+        context.log_event(written(lake, "scores.clip_scores", SCORES_CODE_VERSION, batch, scored=num_scored))
     return bool(batches)
 
 
@@ -129,7 +143,7 @@ def refresh_models(
         result = build_model(lake, model, settings)
         inputs = [(ref, None) for ref in model.refs]
         lake.commit(result.write(model.table, context.run_id, None, read, inputs, model.code_version), result.changes)
-        context.log_event(dg.AssetMaterialization(table_key(model.table), metadata={"num_rows": result.num_out}))
+        context.log_event(written(lake, model.table, model.code_version, num_rows=result.num_out))
 
 
 @dg.op(ins={"refreshed": dg.In(dg.Nothing)})

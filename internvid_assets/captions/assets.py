@@ -17,14 +17,10 @@ from internvid_assets.store import ObjectStore
 _CURRENT = load_recipe(Settings().captions)
 
 
-def _code_version(version: str) -> str:
-    return f"{write.CODE_VERSION}-{version}"
-
-
 @lake_asset(
     "captions.coarse_captions",
     kinds={"python", "onnx"},
-    code_version=_code_version(_CURRENT.version("coarse")),
+    code_version=write.code_version(_CURRENT.version("coarse")),
     deps=("clips.clips",),
 )
 def coarse_captions(
@@ -41,7 +37,7 @@ def coarse_captions(
 @lake_asset(
     "captions.fine_captions",
     kinds={"python", "onnx"},
-    code_version=_code_version(_CURRENT.version("fine")),
+    code_version=write.code_version(_CURRENT.version("fine")),
     deps=("clips.clips",),
 )
 def fine_captions(
@@ -58,7 +54,7 @@ def fine_captions(
 @lake_asset(
     "captions.transcripts",
     kinds={"python", "whisper"},
-    code_version=_code_version(_CURRENT.transcriber.version),
+    code_version=write.code_version(_CURRENT.transcriber.version),
     deps=("videos.raw_videos", "clips.clips"),
 )
 def transcripts(
@@ -75,7 +71,7 @@ def transcripts(
 @lake_asset(
     "captions.captions",
     kinds={"python"},
-    code_version=_code_version(_CURRENT.version("merge")),
+    code_version=write.code_version(_CURRENT.version("merge")),
     deps=("captions.coarse_captions", "captions.fine_captions", "captions.transcripts"),
 )
 def captions(

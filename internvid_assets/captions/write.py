@@ -30,6 +30,29 @@ Only = Sequence[str] | None
 _PART_ROWS, _PART_SECONDS = 1024, 30.0
 
 
+def code_version(version: str) -> str:
+    """The code version of an asset whose texts are of a version."""
+    return f"{CODE_VERSION}-{version}"
+
+
+def num_missing(lake: Lake, recipe: Recipe, batch: str) -> dict[str, tuple[str, int]]:
+    """For each table of texts from frames: the recipe's version, and how many clips of the batch lack a text by it."""
+    steps = {
+        "captions.coarse_captions": (recipe.coarse.name, recipe.version("coarse")),
+        "captions.fine_captions": (recipe.fine.name, recipe.version("fine")),
+        "captions.captions": (recipe.name, recipe.version("merge")),
+    }
+    return {
+        table: (version, lake.value(
+            "select count(*) from clips.clips as c where c.batch = $batch and not exists "
+            f"(select 1 from {table} as held where held.batch = $batch and held.clip_id = c.clip_id "
+            "and held.captioner = $name and held.captioner_version = $version)",
+            {"batch": batch, "name": name, "version": version},
+        ))
+        for table, (name, version) in steps.items()
+    }  # fmt: skip
+
+
 def coarse_parts(
     lake: Lake, store: ObjectStore, recipe: Recipe, batch: str, progress: Progress, only: Only = None
 ) -> Iterator[StageResult]:

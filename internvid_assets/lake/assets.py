@@ -104,8 +104,9 @@ class StageRun:
         told = [self._store(part, config_hash, inputs) for part in parts]
         if not told:
             told = [self._store(StageResult([], 0, 0), config_hash, inputs)]
+        version = data_version(self.lake, table_name(self.context.asset_key), self.batch or None)
         return dg.MaterializeResult(
-            data_version=self._data_version(),
+            data_version=dg.DataVersion(version) if version else None,
             metadata={
                 "dagster/row_count": self._num_rows(),
                 "rows_in": sum(part.num_in for part in told),
@@ -146,14 +147,23 @@ class StageRun:
     def _inputs(self) -> list[str]:
         return sorted(table_name(key) for key in self.context.assets_def.asset_deps[self.context.asset_key])
 
-    def _data_version(self) -> dg.DataVersion | None:
-        """The last write that changed content: an unchanged re-run keeps it, so nothing downstream looks stale."""
-        changed = self.lake.rows(
-            "select materialization_id from lineage.materializations where changed and asset = ? "
-            "and partition_key is not distinct from ? order by written_at desc limit 1",
-            [table_name(self.context.asset_key), self.batch or None],
-        )
-        return dg.DataVersion(changed[0]["materialization_id"]) if changed else None
+
+def data_version(lake: Lake, table: str, partition: str | None) -> str | None:
+    """The last write that changed content: an unchanged re-run keeps it, so nothing downstream looks stale."""
+    changed = lake.rows(
+        "select materialization_id from lineage.materializations where changed and asset = ? "
+        "and partition_key is not distinct from ? order by written_at desc limit 1",
+        [table, partition],
+    )
+    return changed[0]["materialization_id"] if changed else None
+
+
+def written(
+    lake: Lake, table: str, code_version: str, partition: str | None = None, **metadata: Any
+) -> dg.AssetMaterialization:
+    """What a job other than the asset's own logs when it has made a table, or its partition, whole and current."""
+    tags = {"dagster/code_version": code_version, "dagster/data_version": data_version(lake, table, partition) or ""}
+    return dg.AssetMaterialization(table_key(table), partition=partition, metadata=metadata, tags=tags)
 
 
 def _values(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -278,8 +278,8 @@ def _first_error(result: dg.ExecuteInProcessResult) -> str:
     for event in result.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
+            while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
+                error = error.cause  # what our code raised; its own cause is a detail
             return f"{event.step_key}: {_without_class(error.message) if error else 'failed'}"
     return "failed"
 

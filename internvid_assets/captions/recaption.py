@@ -173,7 +173,7 @@ class Improvement:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        told = ", ".join(f"{count} {verdict}" for verdict, count in self.counts.items()) or "nothing was stale"
+        told = ", ".join(f"{count} {verdict}" for verdict, count in self.counts.items()) or "no clip got a new text"
         return [f"re-captioned: {told}"] + [
             f"  {s['clip_id']} {s['verdict']}: {s['before']!r} ({s['before_similarity']:.3f}) -> "
             f"{s['after']!r} ({s['after_similarity']:.3f})"

@@ -177,7 +177,7 @@ def test_the_run_says_what_improved_and_the_better_text_speaks(home, embedded_se
         for row in lake.rows("select clip_id, captioner from intermediate.best_captions")
     }
     assert [best[clip_id] for clip_id in ids[:4]] == ["writer", "writer", "old", "old"] and best[ids[5]] == "old"
-    assert improvement(lake, "another run").lines() == ["re-captioned: nothing was stale"]
+    assert improvement(lake, "another run").lines() == ["re-captioned: no clip got a new text"]
 
 
 def test_what_a_version_means_is_stored(home) -> None:

@@ -13,43 +13,26 @@ import uvicorn
 
 from internvid_assets.captions.review import draw_sample, precision_lines, precisions, record_verdict
 from internvid_assets.captions.review_page import Review, review_app
-from internvid_assets.clips.packs import FramePackWriter
-from internvid_assets.clips.scan import SampledFrame
-from internvid_assets.lake import Append, Lake, Write
+from internvid_assets.lake import Lake
 from internvid_assets.settings import Settings
 from internvid_assets.store import ObjectStore, open_store
+from tests.captions.homes import make_home, put
 
 NUM_CLIPS = 40
 
 
 @pytest.fixture
-def home(embedded_settings: Settings, tmp_path) -> tuple[Lake, ObjectStore]:
+def home(embedded_settings: Settings) -> tuple[Lake, ObjectStore]:
     lake, store = Lake(embedded_settings), open_store(embedded_settings)
-    clip_ids = [f"video_{number:08d}_{number + 1:08d}" for number in range(NUM_CLIPS)]
-    with (tmp_path / "pack.tar").open("wb") as file:
-        pack = FramePackWriter(file)
-        for number, clip_id in enumerate(clip_ids):
-            jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 5 * number, np.uint8))[1].tobytes()
-            pack.add(clip_id, 1.0, [SampledFrame("uniform", i, 0, i / 16, jpeg) for i in range(16)])
-        pack.close()
-    store.put_file("packs/video.tar", tmp_path / "pack.tar")
-    rows = {
-        "videos.raw_videos": [{"batch": "b", "video_id": "video", "source_uri": "/a<b>.mp4", "title": "A title"}],
-        "clips.clips": [
-            {"batch": "b", "clip_id": c, "video_id": "video", "start_seconds": 0.0, "end_seconds": 1.0,
-             "frame_pack_key": "packs/video.tar"} for c in clip_ids
-        ],
-        "captions.captions": [
-            {"batch": "b", "clip_id": c, "captioner": "writer", "captioner_version": version, "text": f"a <cat> {version}"}
-            for c in clip_ids for version in ("v1", "v2")
-        ],
-        "captions.coarse_captions": [
-            {"batch": "b", "clip_id": c, "captioner": "writer", "captioner_version": "c1", "text": "seen in the middle"}
-            for c in clip_ids
-        ],
-    }  # fmt: skip
-    for table, given in rows.items():
-        lake.commit(Write(table, "run"), [Append(table, lake.to_arrow(table, given), tuple(given[0]))])
+    clip_ids = make_home(lake, store, 1, NUM_CLIPS)
+    put(lake, "captions.captions", [
+        {"batch": "b", "clip_id": c, "captioner": "writer", "captioner_version": version, "text": f"a <cat> {version}"}
+        for c in clip_ids for version in ("v1", "v2")
+    ])  # fmt: skip
+    put(lake, "captions.coarse_captions", [
+        {"batch": "b", "clip_id": c, "captioner": "writer", "captioner_version": "c1", "text": "seen in the middle"}
+        for c in clip_ids
+    ])  # fmt: skip
     return lake, store
 
 
@@ -69,9 +52,9 @@ def test_pairs_are_judged_one_after_the_other(home: tuple[Lake, ObjectStore], ad
     with httpx.Client(base_url=address, follow_redirects=True) as browser:
         first = browser.get("/")
         assert first.url.path == "/pair/0" and "a &lt;cat&gt; v1" in first.text and "seen in the middle" in first.text
-        assert "/a&lt;b&gt;.mp4" in first.text and "nothing judged yet" in first.text
+        assert "/videos/0.mp4" in first.text and "nothing judged yet" in first.text
         picture = browser.get("/frames/0.jpg")
-        assert cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_COLOR).shape[1] == 4 * 320
+        assert cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_COLOR).shape[1] == 2 * 320
         assert browser.post("/pair/0", data={"verdict": "accept"}).url.path == "/pair/1"
         assert browser.post("/pair/1", data={"verdict": "reject"}).url.path == "/pair/2"
         assert "0.50" in browser.get("/").text and browser.get("/").url.path == "/pair/2"

@@ -120,13 +120,13 @@ def storm(num_items: int) -> None:
 def backends(num_clips: int, videos: Iterable[Path]) -> None:
     """Print clips a second of each backend's steps on real footage. The hf models have the sizes of BLIP base and of
     T5 small with random weights: speed does not depend on what weights say, since every text has its full length."""
-    clips = footage_clips(videos, num_clips)
+    clips = footage_clips(videos, 16 * num_clips)
     print(f"{'backend':30} {'step':8} {'clips':>6} {'clips/s':>9}")
     with serving(0.2) as url, tempfile.TemporaryDirectory() as folder:
         chosen: dict[str, tuple[str, dict[str, str], int]] = {
             "embedded": ("embedded", {}, num_clips),
             "sidecar": ("sidecar", {}, num_clips),
-            "endpoint (64 x 200 ms)": ("endpoint", {"url": url, "concurrency": "64"}, num_clips),
+            "endpoint (64 x 200 ms)": ("endpoint", {"url": url, "concurrency": "64"}, 16 * num_clips),
             "hf (BLIP base, T5 small)": ("hf", sized_models(Path(folder)), min(8, num_clips)),
         }
         for label, (name, options, count) in chosen.items():
@@ -134,7 +134,7 @@ def backends(num_clips: int, videos: Iterable[Path]) -> None:
             list(captioner.coarse(clips[:1]))  # loads the model
             for step in ("coarse", "fine", "merge"):
                 seconds, done = step_seconds(captioner, step, clips[:count])
-                print(f"{label:30} {step:8} {done:6} {done / seconds:9.2f}", flush=True)
+                print(f"{label:30} {step:8} {done:6} {done / seconds:9.4g}", flush=True)
 
 
 def step_seconds(captioner: Captioner, step: str, clips: list[ClipInput]) -> tuple[float, int]:

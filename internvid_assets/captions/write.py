@@ -126,7 +126,10 @@ class _Target:
     @classmethod
     def of(cls, lake: Lake, store: ObjectStore, recipe: Recipe, step: str, table: str, batch: str) -> _Target:
         names = {"coarse": recipe.coarse.name, "fine": recipe.fine.name, "merge": recipe.name}
-        return cls(lake, store, table, batch, names[step], recipe.version(step), {step: recipe.spec(step)})
+        version = recipe.version(step)
+        is_known = lake.value("select count(*) from captions.captioners where captioner_version = ?", [version])
+        spec = {} if is_known else {step: recipe.spec(step)}
+        return cls(lake, store, table, batch, names[step], version, spec)
 
     @property
     def stage(self) -> str:

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
-from internvid_assets.lake.changes import Change, Commit, Write, apply, record
+from internvid_assets.lake.changes import Append, Change, Commit, Write, apply, record
+from internvid_assets.lake.locks import CommitLocks
 from internvid_assets.lake.tables import declared_tables
 from internvid_assets.settings import S3Settings, Settings
 
@@ -51,6 +52,7 @@ class Lake:
         self.settings = settings
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._lock = threading.RLock()
+        self._locks = CommitLocks(settings)
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process makes its own connection."""
@@ -74,6 +76,7 @@ class Lake:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+            self._locks.close()
 
     def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> pa.Table:
         """The result of one SELECT as an Arrow table."""
@@ -135,8 +138,14 @@ class Lake:
     def commit(self, write: Write, changes: Sequence[Change]) -> Commit:
         """Apply all changes and their lineage row in one transaction; retried when another writer was first.
 
-        A `Replace` or `CreateAs` whose rows equal what is stored changes nothing, so a re-run makes no new data.
+        A `Replace` or `CreateAs` whose rows equal what is stored changes nothing, so a re-run makes no new data. Of two
+        processes that append the same keys to one partition at once, the second sees the first one's rows.
         """
+        appended = [
+            f"{change.table}/{write.partition if 'batch' in change.rows.schema.names else ''}"
+            for change in changes
+            if isinstance(change, Append) and change.rows.num_rows
+        ]
         with self._lock:
             connection = self.connection
 
@@ -153,7 +162,8 @@ class Lake:
                     raise
                 return Commit(self.snapshot_id(), any(applied))
 
-            return self._retried(attempt)
+            with self._locks.held(appended):
+                return self._retried(attempt)
 
     def maintain(self, keep_days: float) -> dict[str, int]:
         """Merge small data files, forget snapshots older than `keep_days`, delete files that no snapshot needs.

@@ -123,6 +123,27 @@ def test_two_processes_commit_at_once_without_loss(lake: Lake, settings: Setting
     assert lake.value("select count(*) from lineage.materializations") == 24
 
 
+def _append_same(settings: Settings, count: int) -> None:
+    lake = Lake(settings)
+    for number in range(count):
+        rows = lake.to_arrow("captions.captions", [caption("b", f"{number}-{i}") for i in range(5)])
+        lake.commit(write(partition="b"), [Append("captions.captions", rows, KEY)])
+    lake.close()
+
+
+def test_two_processes_that_append_the_same_keys_store_them_once(lake: Lake, settings: Settings) -> None:
+    lake.connection  # noqa: B018  (the tables are there before the race)
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_append_same, args=(settings, 12)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=240)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    held = lake.rows("select count(*) as n, count(distinct clip_id) as distinct_n from captions.captions")[0]
+    assert (held["n"], held["distinct_n"]) == (60, 60)
+
+
 def test_a_killed_writer_leaves_whole_commits(lake: Lake, settings: Settings) -> None:
     """The writer dies by SIGKILL after some commits; every visible commit is whole and has its lineage row."""
     context = multiprocessing.get_context("spawn")

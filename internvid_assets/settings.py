@@ -171,7 +171,7 @@ class ViclipSettings(_Section):
     num_processes: int = Field(default=2, ge=1)
     seed: int = 0
     benchmarks: dict[str, str] = Field(default_factory=dict)
-    """Benchmark name to annotation file."""
+    """Benchmark name to annotation file, or a public set's name to its folder."""
     templates: str = "paper"
     overrides: dict[str, str] = Field(default_factory=dict)
     """`--set` overrides of the recipe."""

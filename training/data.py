@@ -1,167 +1,38 @@
-"""Training clips from a shard folder: random access inside a shuffle window, exact and elastic to resume.
+"""Training clips from shard folders: decoded, augmented and put together by the step, exact and elastic to resume.
 
-F stored frames, T frames that the model reads, C channels, H W pixels, B clips.
+F stored frames, T frames that the model reads, C channels, H W pixels, B clips, L tokens.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from training.order import EpochOrder, MixedOrder, Order, Source
 from training.recipe import DataConfig
+from training.shards import BrokenSample, Sample, ShardManifest, ShardReader
+from training.viclip.tokenizer import clean_caption, tokenize
 
-FORMAT = "internvid-shards/1"
+__all__ = [
+    "Batch", "BrokenSample", "EpochOrder", "MixedOrder", "Order", "Sample", "ShardManifest", "ShardReader", "Source",
+    "TrainingClips", "augmented", "batches", "choose_frames", "decode", "decode_small", "resized", "stable_id",
+]  # fmt: skip
 
-
-@dataclass(frozen=True)
-class ShardManifest:
-    """`manifest.json` of a shard folder: what to train on, by hash."""
-
-    folder: Path
-    shards_id: str
-    subset: str
-    snapshot_id: int
-    num_frames: int
-    names: tuple[str, ...]
-    num_samples: tuple[int, ...]
-    sha256: str  # of the manifest file
-
-    @classmethod
-    def read(cls, folder: str | Path) -> ShardManifest:
-        """Read and check the manifest. Raises: ValueError naming what is missing or torn."""
-        path = Path(folder) / "manifest.json"
-        if not path.exists():
-            raise ValueError(f"no shards in {folder}: it lacks manifest.json; make them with the asset training_shards")
-        text = path.read_bytes()
-        values = json.loads(text)
-        if values.get("format") != FORMAT:
-            raise ValueError(f"{path} has format {values.get('format')!r}; this code reads {FORMAT!r}")
-        for shard in values["shards"]:
-            size = (path.parent / shard["name"]).stat().st_size if (path.parent / shard["name"]).exists() else None
-            if size != shard["num_bytes"]:
-                raise ValueError(
-                    f"shard {path.parent / shard['name']} has {size} bytes, the manifest says {shard['num_bytes']}: copy it again"
-                )
-        return cls(
-            folder=path.parent,
-            shards_id=values["shards_id"],
-            subset=values["subset"],
-            snapshot_id=values["snapshot_id"],
-            num_frames=values["frames"]["num_frames"],
-            names=tuple(shard["name"] for shard in values["shards"]),
-            num_samples=tuple(shard["num_samples"] for shard in values["shards"]),
-            sha256=hashlib.sha256(text).hexdigest(),
-        )
-
-    @property
-    def total(self) -> int:
-        """Samples in all shards."""
-        return sum(self.num_samples)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One stored clip: `frames` are JPEGs, uniform over its length."""
-
-    clip_id: str
-    video_id: str
-    caption: str
-    frames: tuple[bytes, ...]
-
-
-class ShardReader:
-    """Any sample of a shard folder by number. A shard's tar is indexed when first touched."""
-
-    def __init__(self, manifest: ShardManifest):
-        self.manifest = manifest
-        self._ends = np.cumsum(manifest.num_samples)
-        self._index = lru_cache(maxsize=256)(self._read_index)
-
-    def __len__(self) -> int:
-        return self.manifest.total
-
-    def __getitem__(self, number: int) -> Sample:
-        shard = int(np.searchsorted(self._ends, number, side="right"))
-        key, members = self._index(shard)[number - int(self._ends[shard] - self.manifest.num_samples[shard])]
-        with (self.manifest.folder / self.manifest.names[shard]).open("rb") as file:
-            parts = {suffix: _at(file, *place) for suffix, place in members.items()}
-        frames = tuple(parts[suffix] for suffix in sorted(parts) if suffix.endswith(".jpg"))
-        return Sample(key, json.loads(parts["json"])["video_id"], parts["txt"].decode(), frames)
-
-    def _read_index(self, shard: int) -> list[tuple[str, dict[str, tuple[int, int]]]]:
-        """Per sample its key and, by suffix, offset and length of each member."""
-        samples: dict[str, dict[str, tuple[int, int]]] = {}
-        with tarfile.open(self.manifest.folder / self.manifest.names[shard]) as tar:
-            for member in tar:
-                key, _, suffix = member.name.partition(".")
-                samples.setdefault(key, {})[suffix] = (member.offset_data, member.size)
-        return list(samples.items())
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"manifest": self.manifest}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["manifest"])  # type: ignore[misc]
-
-
-def _at(file: Any, offset: int, length: int) -> bytes:
-    file.seek(offset)
-    return file.read(length)
-
-
-class EpochOrder:
-    """Which samples a global batch holds: a pure function of (seed, epoch, step), whatever the number of processes.
-
-    Shards are shuffled, taken `window_shards` at a time, and the samples of a window are shuffled together; the last
-    incomplete batch of an epoch is left out.
-    """
-
-    def __init__(self, num_samples: tuple[int, ...], batch_size: int, seed: int, window_shards: int):
-        if sum(num_samples) < batch_size:
-            raise ValueError(
-                f"batch_size = {batch_size} is more than the {sum(num_samples)} samples of the shards: lower it, "
-                "e.g. --set stages.0.batch_size=…"
-            )
-        self._num_samples = np.array(num_samples)
-        self._starts = np.concatenate([[0], np.cumsum(num_samples)[:-1]])
-        self._batch_size, self._seed, self._window_shards = batch_size, seed, window_shards
-        self.steps_per_epoch = sum(num_samples) // batch_size
-        self._window = lru_cache(maxsize=2)(self._read_window)
-
-    def batch(self, step: int) -> list[tuple[int, int]]:
-        """(epoch, sample number) of each clip of the global batch of a step, counted from 0 over all epochs."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        start, stop = place * self._batch_size, (place + 1) * self._batch_size
-        chosen: list[np.ndarray] = []
-        offset = 0
-        for window, shards in enumerate(self._windows(epoch)):
-            size = int(self._num_samples[shards].sum())
-            if offset < stop and offset + size > start:
-                chosen.append(self._window(epoch, window)[max(0, start - offset) : stop - offset])
-            offset += size
-        return [(epoch, int(number)) for number in np.concatenate(chosen)]
-
-    def _windows(self, epoch: int) -> list[np.ndarray]:
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._num_samples))
-        return [order[i : i + self._window_shards] for i in range(0, len(order), self._window_shards)]
-
-    def _read_window(self, epoch: int, window: int) -> np.ndarray:
-        shards = self._windows(epoch)[window]
-        numbers = np.concatenate([self._starts[s] + np.arange(self._num_samples[s]) for s in shards])
-        return np.random.default_rng([self._seed, epoch, window]).permutation(numbers)
+_REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+_AHEAD = 2
+_MAX_REPLACEMENTS = 16
+"""Broken samples in a row before the shards are taken to be broken as a whole."""
 
 
 def choose_frames(num_stored: int, num_wanted: int, rng: np.random.Generator | None) -> list[int]:
@@ -176,9 +47,14 @@ def choose_frames(num_stored: int, num_wanted: int, rng: np.random.Generator | N
 
 
 def resized(frames: list[np.ndarray], size: int) -> np.ndarray:
-    """uint8 RGB pictures of any size straight to [T, C, size, size], no crop (the evaluation protocol)."""
-    small = [cv2.resize(f, (size, size), interpolation=_interpolation(f, size)) for f in frames]
-    return np.stack(small).transpose(0, 3, 1, 2)
+    """uint8 RGB pictures of any size straight to [T, C, size, size], no crop (the evaluation protocol).
+
+    The memory stays in [T, H, W, C] order: turning it round costs as much as resizing, and the model reads any order.
+    """
+    small_THWC = np.empty((len(frames), size, size, 3), np.uint8)
+    for frame, small in zip(frames, small_THWC, strict=True):
+        cv2.resize(frame, (size, size), dst=small, interpolation=_interpolation(frame, size))
+    return small_THWC.transpose(0, 3, 1, 2)
 
 
 def _interpolation(picture: np.ndarray, size: int) -> int:
@@ -194,8 +70,8 @@ def augmented(frames: list[np.ndarray], size: int, config: DataConfig, rng: np.r
     height, width = frames[0].shape[:2]
     top, left, h, w = _crop(height, width, config.min_crop_area, rng)
     flip = config.horizontal_flip and rng.random() < 0.5
-    video_TCHW = resized([f[top : top + h, left : left + w] for f in frames], size)
-    return video_TCHW[..., ::-1] if flip else video_TCHW
+    cropped = [f[top : top + h, left : left + w] for f in frames]
+    return resized([cv2.flip(f, 1) for f in cropped] if flip else cropped, size)
 
 
 def _crop(height: int, width: int, min_area: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -215,19 +91,39 @@ def stable_id(text: str) -> int:
 
 
 class TrainingClips(Dataset):
-    """(epoch, number) to one augmented clip; the augmentation depends on the seed and these two only."""
+    """(epoch, number) to one augmented clip; the augmentation depends on the seed and these two only.
 
-    def __init__(self, reader: ShardReader, config: DataConfig, num_frames: int, image_size: int, seed: int):
-        self.reader, self.config, self.seed = reader, config, seed
-        self.num_frames, self.image_size = num_frames, image_size
+    Several readers are numbered in a row. A folder of pictures gives clips of one frame to models that read such.
+    """
+
+    def __init__(
+        self,
+        readers: ShardReader | Sequence[ShardReader],
+        config: DataConfig,
+        num_frames: int,
+        image_size: int,
+        seed: int,
+        context_length: int = 32,
+        takes_images: bool = False,
+    ):
+        self.readers = [readers] if isinstance(readers, ShardReader) else list(readers)
+        self.config, self.seed, self.context_length = config, seed, context_length
+        self.num_frames, self.image_size, self.takes_images = num_frames, image_size, takes_images
+        self._ends = np.cumsum([len(reader) for reader in self.readers])
         self._cache: dict[int, tuple[Sample, list[np.ndarray]]] = {}
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        """Raises: BrokenSample."""
         epoch, number = key
         rng = np.random.default_rng([self.seed, epoch, number])
         sample, pictures = self._stored(number)
-        chosen = choose_frames(len(sample.frames), self.num_frames, rng)
-        frames = [pictures[i] if pictures else decode(sample.frames[i]) for i in chosen]
+        if not sample.frames:
+            raise BrokenSample(sample.clip_id, "it has no frames")
+        chosen = choose_frames(len(sample.frames), self.num_frames_of(number), rng)
+        try:
+            frames = [pictures[i] if pictures else decode(sample.frames[i]) for i in chosen]
+        except ValueError as error:
+            raise BrokenSample(sample.clip_id, str(error)) from error
         return {
             "video": augmented(frames, self.image_size, self.config, rng),
             "caption": sample.caption,
@@ -235,21 +131,52 @@ class TrainingClips(Dataset):
             "text_id": stable_id(sample.caption),
         }
 
+    def num_frames_of(self, number: int) -> int:
+        """Frames of the clip that the model gets: 1 of a picture where the model takes pictures."""
+        return 1 if self.takes_images and self._reader(number)[0].is_image else self.num_frames
+
+    def _reader(self, number: int) -> tuple[ShardReader, int]:
+        place = int(np.searchsorted(self._ends, number, side="right"))
+        return self.readers[place], number - int(self._ends[place]) + len(self.readers[place])
+
     def _stored(self, number: int) -> tuple[Sample, list[np.ndarray]]:
+        if number in self._cache:
+            return self._cache[number]
+        reader, own_number = self._reader(number)
+        sample = reader[own_number]
         if not self.config.cache_frames:
-            return self.reader[number], []
-        if number not in self._cache:
-            sample = self.reader[number]
-            self._cache[number] = (sample, [decode(jpeg) for jpeg in sample.frames])
+            return sample, []
+        try:
+            self._cache[number] = (sample, decode_small(sample.frames, 2 * self.image_size))
+        except ValueError as error:
+            raise BrokenSample(sample.clip_id, str(error)) from error
         return self._cache[number]
 
 
-def decode(jpeg: bytes) -> np.ndarray:
-    """uint8 RGB [H, W, 3]."""
-    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+def decode(jpeg: bytes, reduced: int | None = None) -> np.ndarray:
+    """uint8 RGB [H, W, 3]; `reduced` is one of OpenCV's flags for a fraction of the size."""
+    flag = cv2.IMREAD_COLOR_RGB if reduced is None else reduced
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), flag) if jpeg else None
     if picture is None:
         raise ValueError("a stored frame is not a JPEG: the shard is damaged, copy it again")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return picture if reduced is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def decode_small(jpegs: Sequence[bytes], short_side: int) -> list[np.ndarray]:
+    """Pictures of one size, their short side at most that many pixels, by area means; smaller ones stay as they are.
+
+    JPEG can leave out what a half, quarter or eighth of the size does not need, which is much faster.
+    """
+    if not jpegs:
+        return []
+    height, width = decode(jpegs[0]).shape[:2]
+    scale = short_side / min(height, width)
+    if scale >= 1:
+        return [decode(jpeg) for jpeg in jpegs]
+    reduced = next((flag for factor, flag in _REDUCED.items() if scale * factor <= 1), None)
+    size = (round(width * scale), round(height * scale))
+    pictures = [decode(jpeg, reduced) for jpeg in jpegs]
+    return [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures]
 
 
 @dataclass(frozen=True)
@@ -258,44 +185,99 @@ class Batch:
 
     video_BTCHW: Tensor  # uint8
     captions: list[str]
+    tokens_BL: Tensor  # of the cleaned captions
     video_ids_B: Tensor
     text_ids_B: Tensor
+    broken: list[tuple[str, str]] = field(default_factory=list)  # (clip id, reason) of samples left out on the way
+
+    def pin_memory(self) -> Batch:
+        """For faster copies to a GPU."""
+        return replace(self, video_BTCHW=self.video_BTCHW.pin_memory(), tokens_BL=self.tokens_BL.pin_memory())
 
 
-def _collate(items: list[dict[str, Any]]) -> Batch:
-    return Batch(
-        torch.from_numpy(np.stack([item["video"] for item in items])),
-        [item["caption"] for item in items],
-        torch.tensor([item["video_id"] for item in items]),
-        torch.tensor([item["text_id"] for item in items]),
-    )
+class _Shares(Dataset):
+    """A step's number to this process's share of its batch, of full size whatever is broken.
+
+    A broken sample gives its place to the sample in the same place of the next batch that is not in this batch already:
+    a function of the shards and the step alone, so the batch is the same on any number of processes and after a resume.
+    """
+
+    def __init__(self, clips: TrainingClips, order: Order, rank: int, world_size: int):
+        self.clips, self.order, self.rank, self.world_size = clips, order, rank, world_size
+
+    def __getitem__(self, step: int) -> Batch:
+        keys = self.order.batch(step)
+        size = len(keys) // self.world_size
+        broken: list[tuple[str, str]] = []
+        places = range(self.rank * size, (self.rank + 1) * size)
+        items = [self._sound(step, place, keys, broken) for place in places]
+        captions = [item["caption"] for item in items]
+        return Batch(
+            _stacked([item["video"] for item in items]),
+            captions,
+            tokenize([clean_caption(caption) for caption in captions], self.clips.context_length),
+            torch.tensor([item["video_id"] for item in items]),
+            torch.tensor([item["text_id"] for item in items]),
+            broken,
+        )
+
+    def _sound(
+        self, step: int, place: int, keys: list[tuple[int, int]], broken: list[tuple[str, str]]
+    ) -> dict[str, Any]:
+        for key in self._candidates(step, place, keys):
+            try:
+                return self.clips[key]
+            except BrokenSample as error:
+                broken.append((error.clip_id, error.reason))
+        raise ValueError(f"too many broken samples in the shards; the last: {broken[-1]}")
+
+    def _candidates(self, step: int, place: int, keys: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        yield keys[place]
+        numbers, num_frames = {number for _, number in keys}, self.clips.num_frames_of(keys[place][1])
+        later = [self.order.batch(step + more)[place] for more in range(1, 1 + _MAX_REPLACEMENTS)]
+        fitting = [key for key in later if self.clips.num_frames_of(key[1]) == num_frames]
+        yield from (key for key in fitting if key[1] not in numbers)
+        yield from (key for key in fitting if key[1] in numbers)  # a set so small that all of it is in the batch
+
+
+def _stacked(videos_TCHW: list[np.ndarray]) -> Tensor:
+    """[B, T, C, H, W] with the memory in [B, T, H, W, C] order; a worker writes straight into memory that it shares."""
+    videos_THWC = [torch.from_numpy(video.transpose(0, 2, 3, 1)) for video in videos_TCHW]
+    video_BTHWC = torch.empty((len(videos_THWC), *videos_THWC[0].shape), dtype=torch.uint8)
+    if get_worker_info() is not None:
+        video_BTHWC.share_memory_()
+    return torch.stack(videos_THWC, out=video_BTHWC).permute(0, 1, 4, 2, 3)
 
 
 def batches(
-    clips: TrainingClips, order: EpochOrder, steps: range, rank: int, world_size: int, workers: int
+    clips: TrainingClips, order: Order, steps: range, rank: int, world_size: int, workers: int
 ) -> Iterator[Batch]:
-    """This process's batches for the given steps."""
+    """This process's batches for the given steps; each worker decodes whole batches, or a thread when there are none."""
+    shares = _Shares(clips, order, rank, world_size)
+    if workers == 0:
+        return _by_a_thread(shares, steps)
     loader = DataLoader(
-        clips,
-        batch_sampler=_Shares(order, steps, rank, world_size),
+        shares,
+        batch_size=None,
+        sampler=steps,
         num_workers=workers,
-        collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_one_thread,
     )
     return iter(loader)
 
 
-class _Shares:
-    """The sample keys of this process, step by step."""
+def _by_a_thread(shares: _Shares, steps: range) -> Iterator[Batch]:
+    """Reads ahead while the model computes; decoded frames stay in this process from stage to stage."""
+    with ThreadPoolExecutor(1) as pool:
+        arriving: deque[Future[Batch]] = deque()
+        for step in steps:
+            arriving.append(pool.submit(shares.__getitem__, step))
+            if len(arriving) > _AHEAD:
+                yield arriving.popleft().result()
+        while arriving:
+            yield arriving.popleft().result()
 
-    def __init__(self, order: EpochOrder, steps: range, rank: int, world_size: int):
-        self.order, self.steps, self.rank, self.world_size = order, steps, rank, world_size
 
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for step in self.steps:
-            batch = self.order.batch(step)
-            size = len(batch) // self.world_size
-            yield batch[self.rank * size : (self.rank + 1) * size]
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)

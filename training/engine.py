@@ -1,4 +1,4 @@
-"""DeepSpeed around the model: processes, optimiser, saved state."""
+"""Processes, optimiser and engine."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import logging
 import os
 import socket
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
+from training.plain import PlainEngine
 from training.recipe import OptimiserConfig, Recipe, Stage
+from training.state import full_precision, put
 from training.viclip import ViCLIP
 
 _NO_DECAY = (
@@ -64,14 +65,15 @@ def _leave_out_shared_memory_kernel() -> None:
 
 
 def build_engine(model: ViCLIP, recipe: Recipe, stage: Stage, world_size: int) -> Any:
-    """A DeepSpeed engine with an AdamW of its own."""
+    """DeepSpeed's engine for ZeRO stages 1 to 3, `PlainEngine` for stage 0; both with a torch AdamW."""
+    optimizer = optimiser(model, recipe.optimiser, stage.learning_rate)
+    config = recipe.deepspeed_config(stage, world_size)
+    if recipe.zero_stage == 0:
+        num_micro = config["gradient_accumulation_steps"]
+        return PlainEngine(model, optimizer, recipe.precision == "bf16", recipe.optimiser.max_grad_norm, num_micro)
     import deepspeed
 
-    engine, *_ = deepspeed.initialize(
-        model=model,
-        optimizer=optimiser(model, recipe.optimiser, stage.learning_rate),
-        config=recipe.deepspeed_config(stage, world_size),
-    )
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     return engine
 
 
@@ -86,55 +88,9 @@ def optimiser(model: nn.Module, config: OptimiserConfig, learning_rate: float) -
 
 def clamp_temperature(engine: Any) -> None:
     """Keep the temperature at its floor, in the optimiser's full-precision copy too (ZeRO keeps one)."""
-    from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param
-
     model = engine.module
-    if not hasattr(model.temp, "_hp_mapping") and not hasattr(model.temp, "ds_id"):
+    full = full_precision(model.temp, None)
+    if full is None:
         model.clamp_temperature_()
-        return
-    full = safe_get_full_fp32_param(model.temp)
-    if full is not None and float(full) < model.config.min_temperature:
-        safe_set_full_fp32_param(model.temp, torch.full_like(full, model.config.min_temperature))
-
-
-def full_state(engine: Any) -> dict[str, Tensor]:
-    """All weights in float32 on every process."""
-    import deepspeed
-
-    state: dict[str, Tensor] = {}
-    for name, parameter in engine.module.named_parameters():
-        with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
-            state[name] = parameter.detach().float().cpu().clone()
-    return state
-
-
-def save_state(engine: Any, folder: Path, stage: int, step: int) -> None:
-    """Save everything needed to go on after `step` steps of a stage, then drop all but the two newest."""
-    engine.save_checkpoint(str(folder), tag=_tag(stage, step), client_state={"stage": stage, "step": step})
-    if dist.get_rank() == 0:
-        for tag in sorted(path.name for path in folder.glob("stage*-step*"))[:-2]:
-            _remove(folder / tag)
-
-
-def saved_state(folder: Path) -> tuple[int, int] | None:
-    """(stage, step) of the newest whole state; None when there is none."""
-    latest = folder / "latest"
-    if not latest.exists():
-        return None
-    stage, step = latest.read_text().strip().removeprefix("stage").split("-step")
-    return int(stage), int(step)
-
-
-def load_state(engine: Any, folder: Path, stage: int, step: int) -> None:
-    """Take weights, optimiser and scheduler from a saved state."""
-    engine.load_checkpoint(str(folder), tag=_tag(stage, step))
-
-
-def _tag(stage: int, step: int) -> str:
-    return f"stage{stage}-step{step:08d}"
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
+    elif float(full) < model.config.min_temperature:
+        put(engine, model.temp, None, torch.full_like(full, model.config.min_temperature))

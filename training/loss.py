@@ -5,13 +5,13 @@ b clips of this process, B clips of all processes, E embedding.
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
+from typing import Literal, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 SameVideo = Literal["negatives", "ignored", "positives"]
 
@@ -59,37 +59,97 @@ def contrastive_loss(
         text_ids_b: int64, equal for equal texts; equal texts count as positives, in shares that sum to 1, since
             calling a word-for-word right caption wrong teaches nothing.
         same_video: other clips of the same video are negatives (the paper), left out, or positives.
-        chunk_rows: rows computed at a time and recomputed in the backward pass, to bound memory.
+        chunk_rows: rows computed at a time, to bound memory.
 
     Source: InternVid (arXiv 2307.06942) eq. 1, averaged over both directions as its code does.
     Differs: the paper keeps same-video clips as negatives and suspects that it hurts (section 4.1); here it is a choice.
     """
     videos_BE, texts_BE = gather(video_bE), gather(text_bE)
-    rank = dist.get_rank() if videos_BE.shape[0] != video_bE.shape[0] else 0
-    own_b = torch.arange(len(video_bE), device=video_bE.device) + rank * len(video_bE)
+    first_row = dist.get_rank() * len(video_bE) if len(videos_BE) != len(video_bE) else 0
     ids = [(i, gather(i)) if i is not None else None for i in (video_ids_b, text_ids_b)]
-    step = chunk_rows or len(video_bE)
-    total = video_bE.new_zeros(())
-    for start in range(0, len(video_bE), step):
-        rows = slice(start, start + step)
-        weights_bB, ignored_bB = _targets(rows, own_b, ids[0], ids[1], same_video, len(videos_BE))
-        for own_bE, all_BE in ((video_bE, texts_BE), (text_bE, videos_BE)):
-            arguments = (own_bE[rows], all_BE, temperature, weights_bB, ignored_bB)
-            total = total + (
-                _cross_entropy(*arguments)
-                if chunk_rows is None
-                else checkpoint(_cross_entropy, *arguments, use_reentrant=False)
-            )
-    return total / (2 * len(video_bE))
+    return local_loss(
+        video_bE, text_bE, videos_BE, texts_BE, temperature, first_row, ids[0], ids[1], same_video, chunk_rows
+    )
 
 
-def _cross_entropy(
-    own_bE: Tensor, all_BE: Tensor, temperature: Tensor, weights_bB: Tensor, ignored_bB: Tensor
+def local_loss(
+    video_bE: Tensor,
+    text_bE: Tensor,
+    videos_BE: Tensor,
+    texts_BE: Tensor,
+    temperature: Tensor,
+    first_row: int = 0,
+    video_ids: tuple[Tensor, Tensor] | None = None,
+    text_ids: tuple[Tensor, Tensor] | None = None,
+    same_video: SameVideo = "negatives",
+    chunk_rows: int | None = None,
 ) -> Tensor:
-    """Summed over rows, in float32."""
-    logits_bB = (own_bE.float() @ all_BE.float().T / temperature.float()).masked_fill(ignored_bB, float("-inf"))
-    log_shares = functional.log_softmax(logits_bB, dim=1).masked_fill(ignored_bB, 0.0)
-    return -(weights_bB * log_shares).sum()
+    """One process's part of `contrastive_loss`: its rows, which are rows `first_row` on of all, against all columns.
+
+    Beside the features and their gradients, memory is a few matrices of chunk_rows x B. Ids are (own, all).
+    """
+    own_b = torch.arange(len(video_bE), device=video_bE.device) + first_row
+    targets = partial(
+        _targets, own_b=own_b, video_ids=video_ids, text_ids=text_ids, same_video=same_video, num_columns=len(videos_BE)
+    )
+    inputs = (video_bE, texts_BE, text_bE, videos_BE, temperature)
+    return cast(Tensor, _InfoNCE.apply(*inputs, targets, chunk_rows or len(video_bE)))
+
+
+class _InfoNCE(torch.autograd.Function):
+    """The loss and, in the same pass over the rows, its gradients: no matrix is kept or computed twice.
+
+    With p = softmax(s / T) and targets w that sum to 1, d loss / d s = (p - w) / T, and d loss / d T = -sum((p - w) s) / T^2.
+    """
+
+    @staticmethod
+    def forward(ctx, video, texts, text, videos, temperature, targets, chunk_rows):  # type: ignore[no-untyped-def, override]
+        inputs = (video, texts, text, videos, temperature)
+        needed = ctx.needs_input_grad[:5]
+        gradients = [
+            torch.zeros_like(x, dtype=torch.float32) if n else None for x, n in zip(inputs, needed, strict=True)
+        ]
+        total = torch.zeros((), device=video.device)
+        for start in range(0, len(video), chunk_rows):
+            rows = slice(start, start + chunk_rows)
+            weights_cB, ignored_cB = targets(rows)
+            for own, other in ((0, 1), (2, 3)):
+                own_gradient = gradients[own]
+                total += _add_rows(
+                    inputs[own][rows], inputs[other], temperature, weights_cB, ignored_cB,
+                    None if own_gradient is None else own_gradient[rows], gradients[other], gradients[4],
+                )  # fmt: skip
+        scale = 1 / (2 * len(video))
+        ctx.save_for_backward(
+            *(g if g is None else g.mul_(scale).to(x.dtype) for g, x in zip(gradients, inputs, strict=True))
+        )
+        return total * scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def, override]
+        return *(saved if saved is None else saved * gradient for saved in ctx.saved_tensors), None, None
+
+
+def _add_rows(
+    own_cE: Tensor, all_BE: Tensor, temperature: Tensor, weights_cB: Tensor, ignored_cB: Tensor,
+    own_gradient_cE: Tensor | None, all_gradient_BE: Tensor | None, temperature_gradient: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """Cross entropy summed over some rows, in float32; adds to the gradients that are wanted, in place."""
+    own_cE, all_BE, temperature = own_cE.float(), all_BE.float(), temperature.float()
+    logits_cB = (own_cE @ all_BE.T).div_(temperature)
+    largest_c1 = logits_cB.masked_fill(ignored_cB, float("-inf")).amax(1, keepdim=True)
+    shares_cB = (logits_cB - largest_c1).exp_().masked_fill_(ignored_cB, 0.0)
+    sums_c1 = shares_cB.sum(1, keepdim=True)
+    loss = (weights_cB * (sums_c1.log() + largest_c1 - logits_cB)).sum()
+    slope_cB = shares_cB.div_(sums_c1).sub_(weights_cB).div_(temperature)
+    if own_gradient_cE is not None:
+        own_gradient_cE.addmm_(slope_cB, all_BE)
+    if all_gradient_BE is not None:
+        all_gradient_BE.addmm_(slope_cB.T, own_cE)
+    if temperature_gradient is not None:
+        temperature_gradient.sub_(torch.dot(slope_cB.flatten(), logits_cB.flatten()))
+    return loss
 
 
 def _targets(

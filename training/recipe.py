@@ -21,7 +21,7 @@ class DataConfig:
     horizontal_flip: bool = True  # the same for all frames; turn off where left and right are in the captions
     loader_workers: int = 8  # processes a rank; 0: none
     window_shards: int = 64  # shards that are shuffled together
-    cache_frames: bool = False  # keep decoded frames in memory: for sets that fit
+    cache_frames: bool = False  # keep decoded frames in memory, at twice the model's size at most: for sets that fit
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Stage:
     warmup_share: float = 0.05
     final_share: float = 0.01  # of the learning rate, at the end of the cosine
     mask_ratio: float = 0.9
+    micro_batch_size: int | None = None  # clips of one process at a time, to save memory; the loss sees the whole batch
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
@@ -87,9 +88,14 @@ class Recipe:
                 f"batch_size = {stage.batch_size} cannot be shared by {world_size} processes: "
                 f"set stages.N.batch_size to a multiple of {world_size}"
             )
+        share = stage.batch_size // world_size
+        micro = min(share, stage.micro_batch_size or share)
+        if micro < 1 or share % micro:
+            raise ValueError(f"micro_batch_size = {micro} must divide the {share} clips of each process")
         return {
             "train_batch_size": stage.batch_size,
-            "train_micro_batch_size_per_gpu": stage.batch_size // world_size,
+            "train_micro_batch_size_per_gpu": micro,
+            "gradient_accumulation_steps": share // micro,
             "gradient_clipping": self.optimiser.max_grad_norm,
             "bf16": {"enabled": self.precision == "bf16"},
             "zero_optimization": {"stage": self.zero_stage},

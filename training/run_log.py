@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,27 @@ class RunLog:
         self._board = SummaryWriter(str(output / "tensorboard"))
         self._num_steps, self._every, self._report = num_steps, every, report
         self._began = self._logged_at = time.perf_counter()
-        self._samples = 0
+        self._samples, self._wait_seconds, self._flops, self._broken = 0, 0.0, 0.0, 0
 
-    def step(self, step: int, batch_size: int, **values: float) -> None:
+    def note(self, text: str) -> None:
+        """Say something that is no number."""
+        print(f"training: {text}", file=sys.stderr, flush=True)
+        self._report.step(text)
+
+    def step(self, step: int, batch_size: int, wait_seconds: float, flops: float, broken: int, **values: float) -> None:
         """Note one step, counted from 1 over all stages; every so many steps it is written.
+
+        Args:
+            wait_seconds: how long the loop waited for this batch.
+            flops: model FLOPs of the batch, as a share of what the device does in a second.
+            broken: samples that were left out on the way to this batch.
 
         Raises: ValueError when the loss is not a number: the run has diverged.
         """
         self._samples += batch_size
+        self._wait_seconds, self._flops, self._broken = (
+            self._wait_seconds + wait_seconds, self._flops + flops, self._broken + broken
+        )  # fmt: skip
         if not math.isfinite(values["loss"]):
             raise ValueError(
                 f"the loss of step {step} is {values['loss']}: lower the learning rate, e.g. --set stages.0.learning_rate=…"
@@ -37,8 +51,16 @@ class RunLog:
         if step % self._every and step != self._num_steps:
             return
         now = time.perf_counter()
-        row: dict[str, Any] = {"step": step, **values, "samples_per_second": self._samples / (now - self._logged_at)}
-        self._logged_at, self._samples = now, 0
+        seconds = now - self._logged_at
+        row: dict[str, Any] = {
+            "step": step,
+            **values,
+            "samples_per_second": self._samples / seconds,
+            "data_wait_share": self._wait_seconds / seconds,
+            "mfu": self._flops / seconds,
+            "num_broken": self._broken,
+        }
+        self._logged_at, self._samples, self._wait_seconds, self._flops, self._broken = now, 0, 0.0, 0.0, 0
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         for name, value in row.items():
@@ -59,6 +81,23 @@ class RunLog:
         """Flush everything."""
         self._file.close()
         self._board.close()
+
+
+class BrokenLog:
+    """`broken.jsonl`: each broken sample that any process met. A resumed run may meet one again; it counts once."""
+
+    def __init__(self, output: Path):
+        self._path = output / "broken.jsonl"
+
+    def add(self, broken: Sequence[tuple[str, str]]) -> None:
+        """Append a line a sample."""
+        if broken:
+            with self._path.open("a") as file:
+                file.write("".join(json.dumps({"clip_id": c, "reason": reason}) + "\n" for c, reason in broken))
+
+    def count(self) -> int:
+        """How many different samples."""
+        return len(set(self._path.read_text().splitlines())) if self._path.exists() else 0
 
 
 def read_metrics(output: Path) -> list[dict[str, Any]]:

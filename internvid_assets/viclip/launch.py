@@ -23,7 +23,7 @@ def run_key(settings: ViclipSettings, shards_id: str) -> str:
 
 def evaluation_key(settings: ViclipSettings) -> str:
     """Hash of everything but the weights that decides the numbers."""
-    benchmarks = {name: _file_hash(Path(path)) for name, path in settings.benchmarks.items()}
+    benchmarks = {name: _benchmark_hash(name, Path(path)) for name, path in settings.benchmarks.items()}
     templates = _file_hash(Path(settings.templates)) if Path(settings.templates).is_file() else settings.templates
     return short_hash(benchmarks, templates, source_hash())
 
@@ -42,14 +42,15 @@ def recipes(settings: ViclipSettings) -> dict[str, str]:
 
 def check_settings(settings: ViclipSettings) -> None:
     """Find out before hours of work. Raises: ValueError naming the wrong recipe, override, benchmark or template."""
-    from training.benchmarks import load_benchmark, load_templates
+    from training.benchmarks import load_benchmark, load_standard, load_templates
     from training.recipe import with_overrides
     from training.recipes import load_recipe
 
     for recipe in recipes(settings).values():
         with_overrides(load_recipe(recipe), [f"{name}={value}" for name, value in settings.overrides.items()])
-    for name, file in settings.benchmarks.items():
-        load_benchmark(name, file)
+    for name, path in settings.benchmarks.items():
+        load = load_standard if Path(path).is_dir() else load_benchmark
+        load(name, path)
     load_templates(settings.templates)
 
 
@@ -64,15 +65,15 @@ def train_command(settings: ViclipSettings, recipe: str, shards: Path, output: P
 
 
 def evaluate_command(
-    settings: ViclipSettings, checkpoints: Mapping[str, Path], shards: Path | None, output: Path
+    settings: ViclipSettings, checkpoints: Mapping[str, Path], shards: Sequence[Path] | None, output: Path
 ) -> list[str]:
-    """One process; benchmarks from the settings, or training pairs when there are none."""
+    """One process; benchmarks from the settings (a file, or the folder of a public one), else pairs of the shards."""
     command = [sys.executable, "-m", "training.evaluate", "--templates", settings.templates, "--output", str(output)]
     for name, path in checkpoints.items():
         command += ["--checkpoint", f"{name}={path}"]
-    for name, file in settings.benchmarks.items():
-        command += ["--benchmark", f"{name}={file}"]
-    return command if shards is None else [*command, "--shards", str(shards)]
+    for name, source in settings.benchmarks.items():
+        command += ["--data" if Path(source).is_dir() else "--benchmark", f"{name}={source}"]
+    return [*command, *(part for folder in shards or () for part in ("--shards", str(folder)))]
 
 
 def environment() -> dict[str, str]:
@@ -87,6 +88,15 @@ def check_finished(folder: Path, wanted: Sequence[str]) -> None:
             raise RuntimeError(
                 f"{folder / name} is missing although the process ended well: delete {folder} and repeat"
             )
+
+
+def _benchmark_hash(name: str, path: Path) -> str:
+    """Of the annotation file, or of those that a public benchmark's folder holds."""
+    if not path.is_dir():
+        return _file_hash(path)
+    from training.benchmarks.registry import read_annotations
+
+    return short_hash(*(_file_hash(file) for file in read_annotations(name, path)[3]))
 
 
 def _file_hash(path: Path) -> str:

@@ -58,9 +58,19 @@ def write_report(
     }
     _draw(output, lake, checkpoints, evaluation, checkpoint["shards_id"])
     (output / "report.json").write_text(json.dumps(facts, indent=1, default=str) + "\n")
-    page = {**facts, "image": lambda name: _inline(output / name), "figures": [n for n in FIGURES if _has(output, n)]}
+    page = {
+        **facts,
+        "image": lambda name: _inline(output / name),
+        "figures": [n for n in FIGURES if _has(output, n)],
+        "paper_metrics": _paper_metrics,
+    }
     for name in ("report.html", "report.md"):
         (output / name).write_text(_template(name).render(**page))
+
+
+def _paper_metrics(evaluation: Mapping[str, Any], result: Mapping[str, Any]) -> set[str]:
+    """Metrics of a result that the paper has of this benchmark."""
+    return {name for row in evaluation["paper"] if row["benchmark"] == result["benchmark"] for name in row["figures"]}
 
 
 def _dataset(lake: Lake, shards_id: str, subset: str) -> dict[str, Any]:

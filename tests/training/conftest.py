@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +14,21 @@ import pytest
 
 from internvid_assets.clips.packs import ClipFrames, PackedFrame
 from internvid_assets.release.shards import ShardOptions, shard_order, write_shards
+
+ROOT = Path(__file__).parents[2]
+
+
+def cli_environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def train(shards: Path | str, output: Path, *options: str, processes: int = 1) -> subprocess.CompletedProcess:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    command = [sys.executable, *launcher, "-m", "training.train", "--recipe", "debug_tiny", "--shards", str(shards)]
+    return subprocess.run(
+        [*command, "--output", str(output), *options], cwd=ROOT, env=cli_environment(), capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
 
 
 def clip_frames(clip_id: str, num_frames: int = 8) -> ClipFrames:

@@ -6,13 +6,25 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data import EpochOrder, ShardManifest, ShardReader, TrainingClips, choose_frames, resized
+from training.data import (
+    EpochOrder,
+    ShardManifest,
+    ShardReader,
+    TrainingClips,
+    batches,
+    choose_frames,
+    decode,
+    decode_small,
+    resized,
+)  # fmt: skip
 from training.recipe import DataConfig
 
 sizes = st.lists(st.integers(1, 12), min_size=1, max_size=8)
@@ -76,6 +88,31 @@ def test_pictures_are_resized_whole() -> None:
     picture[:, 40:] = 255
     small = resized([picture], 16)
     assert small.shape == (1, 3, 16, 16) and small[0, 0, :, :7].max() == 0 and small[0, 0, :, 9:].min() == 255
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(240, 320, (64, 85)), (100, 90, (71, 64)), (50, 60, (50, 60))])
+def test_cached_pictures_are_small_and_look_the_same(height: int, width: int, size: tuple[int, int]) -> None:
+    smooth = cv2.resize(np.random.default_rng(0).integers(0, 255, (4, 5, 3), dtype=np.uint8), (width, height))
+    jpeg = cv2.imencode(".jpg", smooth, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    [small] = decode_small([jpeg], 64)
+    assert small.shape[:2] == size
+    whole = cv2.resize(decode(jpeg), size[::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(int) - whole).mean() < 3
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_arrive_in_order_ready_for_the_model(shards: Path, workers: int) -> None:
+    manifest = ShardManifest.read(shards)
+    clips = TrainingClips(ShardReader(manifest), DataConfig(), 4, 32, seed=1)
+    order = EpochOrder(manifest.num_samples, 6, 1, 2)
+    for step, batch in enumerate(batches(clips, order, range(1, 5), 1, 2, workers), start=1):
+        keys = order.batch(step)[3:]
+        assert batch.video_BTCHW.shape == (3, 4, 3, 32, 32) and batch.video_BTCHW.dtype == torch.uint8
+        assert all(
+            np.array_equal(video, clips[key]["video"]) for video, key in zip(batch.video_BTCHW, keys, strict=True)
+        )
+        assert batch.captions == [clips[key]["caption"] for key in keys]
+        assert batch.tokens_BL.shape == (3, 32) and not batch.broken
 
 
 @pytest.mark.parametrize(

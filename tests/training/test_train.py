@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
+from tests.training.conftest import train
 from training.recipe import with_overrides
 from training.recipes import RECIPES, load_recipe
 from training.run_log import read_metrics
 
-ROOT = Path(__file__).parents[2]
 QUICK = ["--set", "stages.0.batch_size=8", "--set", "stages.1.batch_size=8"]
-
-
-def train(shards: Path, output: Path, *options: str, processes: int = 1) -> subprocess.CompletedProcess:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    command = [sys.executable, *launcher, "-m", "training.train", "--recipe", "debug_tiny", "--shards", str(shards)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*command, "--output", str(output), *options], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
-    )
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +37,7 @@ def test_resuming_gives_the_same_weights(straight: Path, shards: Path, tmp_path:
     often = [*QUICK, "--set", "save_every=1"]
     killed = tmp_path / "killed"
     assert train(shards, killed, *often).returncode == 0
-    (killed / "state" / "latest").write_text("stage1-step00000002")
+    (killed / "state" / "stage1-step00000003").rename(tmp_path / "lost")
     (killed / "model.safetensors").unlink()
     result = train(shards, killed, *often)
     assert result.returncode == 0, result.stderr
@@ -66,6 +54,17 @@ def test_two_processes_learn_what_one_learns(shards: Path, tmp_path: Path) -> No
         assert result.returncode == 0, result.stderr
     losses = [[row["loss"] for row in read_metrics(tmp_path / name)] for name in ("1", "2")]
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+
+
+def test_stages_follow_each_other_under_every_engine(shards: Path, tmp_path: Path) -> None:
+    """Without clipping, stage 0 updates each weight as its gradient comes; ZeRO 3 cuts the weights up."""
+    losses = []
+    for zero_stage in ("0", "3"):
+        options = [*QUICK, "--set", f"zero_stage={zero_stage}", "--set", "optimiser.max_grad_norm=0"]
+        result = train(shards, tmp_path / zero_stage, *options)
+        assert result.returncode == 0, result.stderr
+        losses.append([row["loss"] for row in read_metrics(tmp_path / zero_stage)])
+    assert len(losses[0]) == 6 and losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
 @pytest.mark.parametrize(

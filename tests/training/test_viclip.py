@@ -20,7 +20,7 @@ from training.viclip import (
 )
 from training.viclip.attention import attention
 from training.viclip.tokenizer import shortened
-from training.viclip.vision import drop_tokens, num_kept_tokens
+from training.viclip.vision import kept_tokens, num_kept_tokens
 
 SMALL = ViCLIPConfig(
     VisionConfig(num_frames=4, image_size=32, patch_size=8, width=128, layers=2, heads=2),
@@ -73,11 +73,10 @@ def test_sizes_are_those_of_the_paper() -> None:
 
 
 def test_dropping_keeps_a_random_ordered_subset() -> None:
-    tokens = torch.arange(40.0).view(1, 40, 1).expand(3, 40, 2)
-    kept = drop_tokens(tokens, 0.75)
-    assert kept.shape == (3, 10, 2)
-    assert all(torch.equal(row, row.sort().values) and len(row.unique()) == 10 for row in kept[..., 0])
-    assert torch.equal(drop_tokens(tokens, 0.0), tokens)
+    kept = kept_tokens(3, 40, 0.75, torch.device("cpu"))
+    assert kept.shape == (3, 10)
+    assert all(torch.equal(row, row.sort().values) and len(row.unique()) == 10 for row in kept)
+    assert torch.equal(kept_tokens(2, 5, 0.0, torch.device("cpu")), torch.arange(5).expand(2, 5))
 
 
 def test_saved_weights_come_back_and_give_the_same_bytes(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from training.viclip.checkpoint import load_viclip, save_viclip
 from training.viclip.config import TextConfig, ViCLIPConfig, VisionConfig
-from training.viclip.model import ViCLIP, normalise
+from training.viclip.model import ViCLIP
+from training.viclip.pixels import normalise
 from training.viclip.tokenizer import clean_caption, tokenize
 
 __all__ = [

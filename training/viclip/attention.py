@@ -15,11 +15,12 @@ from torch.nn import functional
 
 @cache
 def _has_flash() -> bool:
-    return importlib.util.find_spec("flash_attn") is not None
+    """Installed, and the GPU new enough (Ampere) for it."""
+    return importlib.util.find_spec("flash_attn") is not None and torch.cuda.get_device_capability() >= (8, 0)
 
 
 def attention_backend(q_BHLD: Tensor) -> str:
-    """`flash_attn` for half precision on CUDA where the package is installed, else `sdpa` (torch chooses the kernel)."""
+    """`flash_attn` for half precision on CUDA where the package is installed and runs, else `sdpa` (torch chooses the kernel)."""
     is_half = q_BHLD.dtype in (torch.float16, torch.bfloat16)
     return "flash_attn" if q_BHLD.is_cuda and is_half and _has_flash() else "sdpa"
 

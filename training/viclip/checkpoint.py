@@ -14,6 +14,7 @@ from torch.nn import functional
 from training.viclip.clip_weights import from_clip, is_clip
 from training.viclip.config import TextConfig, ViCLIPConfig, VisionConfig
 from training.viclip.model import ViCLIP
+from training.viclip.openai_weights import from_openai, is_openai
 
 WEIGHTS, CONFIG = "model.safetensors", "viclip.json"
 
@@ -30,18 +31,21 @@ def load_viclip(source: str | Path | Mapping[str, Tensor], config: ViCLIPConfig 
 
     Args:
         source: a folder of `save_viclip`, a `.safetensors` or torch file (published files hold the weights under
-            `model`), or a state dict; or the same of transformers' CLIPModel, as a start for training.
+            `model`), or a state dict; or the same of a CLIP, as a start for training: transformers' CLIPModel, OpenAI's
+            or OpenCLIP's state dict.
         config: sizes; None: from `viclip.json` beside the weights, else read off the shapes (64 features a head, as
             in every CLIP; patches a frame are square).
 
-    The temporal table is interpolated to the configured number of frames, the text table cut or padded with zeros
-    and the spatial table resized (bicubic), so weights for another input size load.
+    The temporal table is interpolated to the configured number of frames, the spatial table resized (bicubic), and the
+    text table cut, or interpolated to a longer text, so weights for another input size load.
 
     Raises: ValueError listing parameters that are missing or unknown.
     """
     state, beside = _read(source)
     if is_clip(state):
         state = from_clip(state)
+    elif is_openai(state):
+        state = from_openai(state)
     config = config or beside or config_of(state)
     model = ViCLIP(config)
     own = model.state_dict()
@@ -97,7 +101,7 @@ def _read(source: str | Path | Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
     if path.suffix == ".safetensors":
         return load_file(path), config
     state = torch.load(path, map_location="cpu", weights_only=True)
-    return dict(state.get("model", state)), config
+    return dict(state.get("model", state.get("state_dict", state))), config
 
 
 def _fitted(name: str, tensor: Tensor, shape: torch.Size) -> Tensor:
@@ -107,15 +111,20 @@ def _fitted(name: str, tensor: Tensor, shape: torch.Size) -> Tensor:
     if name == "temp":
         return tensor.reshape(shape)
     if name == "vision_encoder.temporal_positional_embedding":
-        wide = functional.interpolate(tensor.float().mT, shape[1], mode="linear", align_corners=False)
-        return wide.mT.to(tensor.dtype)
+        return _resized_row(tensor, shape[1])
     if name == "vision_encoder.positional_embedding":
         return _resized_grid(tensor, shape[0])
     if name == "text_encoder.positional_embedding":
-        return functional.pad(tensor[: shape[0]], (0, 0, 0, max(0, shape[0] - len(tensor))))
+        return tensor[: shape[0]] if shape[0] <= len(tensor) else _resized_row(tensor[None], shape[0])[0]
     if name == "vision_encoder.conv1.weight":
         return _inflated(tensor, shape[2])
     raise ValueError(f"{name} has shape {tuple(tensor.shape)}, the model wants {tuple(shape)}")
+
+
+def _resized_row(table_1ND: Tensor, length: int) -> Tensor:
+    """A table along time or text, linearly interpolated, as the released code does."""
+    wide = functional.interpolate(table_1ND.float().mT, length, mode="linear", align_corners=False)
+    return wide.mT.to(table_1ND.dtype)
 
 
 def _resized_grid(table_ND: Tensor, length: int) -> Tensor:

@@ -16,16 +16,6 @@ from training.viclip.text import TextTransformer
 from training.viclip.tokenizer import clean_caption, tokenize
 from training.viclip.vision import VisionTransformer
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-"""ImageNet's, which the released weights expect, and not CLIP's (R:V/dataset/__init__.py)."""
-
-
-def normalise(video_BTCHW: Tensor) -> Tensor:
-    """uint8 RGB, 0..255, to what the video tower reads (float32)."""
-    mean, std = (torch.tensor(v, device=video_BTCHW.device).view(3, 1, 1) for v in (MEAN, STD))
-    return (video_BTCHW.float() / 255 - mean) / std
-
 
 class ViCLIP(nn.Module):
     """Source: InternVid (arXiv 2307.06942) section 4. Parameter names are those of the published weights."""
@@ -38,9 +28,22 @@ class ViCLIP(nn.Module):
         # One element and not a scalar: DeepSpeed cannot broadcast 0-dimensional parameters.
         self.temp = nn.Parameter(torch.full((1,), self.config.init_temperature))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.temp.device
+
     def encode_video(self, video_BTCHW: Tensor, mask_ratio: float = 0.0) -> Tensor:
-        """Unit-length embeddings [B, E] of normalised RGB videos [B, T, 3, H, W] (see `normalise`)."""
+        """Unit-length embeddings [B, E] of videos [B, T, 3, H, W]: uint8 RGB, or floats from `normalise`."""
         return functional.normalize(self.vision_encoder(video_BTCHW, mask_ratio), dim=-1)
+
+    def encode_video_tokens(self, video_BTCHW: Tensor) -> Tensor:
+        """All output tokens [B, 1 + T N, D], the class token first, then patches by frame, row and column.
+
+        For models that read more than one vector a video, as VideoChat does with ViCLIP (InternVid section 4.3). Width
+        D before the projection; after the last norm, as the class token that `encode_video` projects.
+        """
+        return self.vision_encoder.tokens(video_BTCHW)
 
     def encode_text(self, texts: Sequence[str] | Tensor, clean: bool = True) -> Tensor:
         """Unit-length embeddings [B, E] of texts, or of token ids [B, L].

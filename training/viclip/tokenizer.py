@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -41,6 +42,13 @@ def tokenize(texts: Sequence[str], context_length: int = 32) -> Tensor:
         kept = [*ids[: context_length - 1], END] if len(ids) > context_length else ids
         tokens_BL[row, : len(kept)] = torch.tensor(kept)
     return tokens_BL
+
+
+def save_tokenizer(folder: Path, context_length: int = 32) -> None:
+    """Write the tokenizer as transformers reads it (`CLIPTokenizer.from_pretrained(folder)`)."""
+    _tokenizer().save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": context_length}, indent=1) + "\n")
 
 
 def shortened(tokens_BL: Tensor) -> Tensor:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from training.viclip.config import VisionConfig
+from training.viclip.linear import linear
+from training.viclip.pixels import normalise
 from training.viclip.transformer import Transformer
 
 
@@ -22,17 +25,31 @@ def num_kept_tokens(num_tokens: int, mask_ratio: float) -> int:
     return num_tokens - int(mask_ratio * num_tokens)
 
 
-def drop_tokens(x_BLD: Tensor, mask_ratio: float) -> Tensor:
-    """A uniform random subset of each sample's tokens, in their order; all of them at ratio 0.
+def kept_tokens(num_samples: int, num_tokens: int, mask_ratio: float, device: torch.device) -> Tensor:
+    """Places [B, K] of a uniform random subset of each sample's tokens, in order; all of them at ratio 0.
 
     Source: as FLIP (arXiv 2212.00794): dropped tokens enter no block, nothing is reconstructed.
     """
-    b, n, d = x_BLD.shape
-    kept = num_kept_tokens(n, mask_ratio)
-    if kept == n:
-        return x_BLD
-    order_BL = torch.rand(b, n, device=x_BLD.device).argsort(dim=1)[:, :kept].sort(dim=1).values
-    return x_BLD.gather(1, order_BL.unsqueeze(-1).expand(-1, -1, d))
+    kept = num_kept_tokens(num_tokens, mask_ratio)
+    if kept == num_tokens:
+        return torch.arange(num_tokens, device=device).expand(num_samples, -1)
+    return torch.rand(num_samples, num_tokens, device=device).argsort(dim=1)[:, :kept].sort(dim=1).values
+
+
+def patches(video_BTCHW: Tensor, config: VisionConfig) -> Tensor:
+    """A view of the pixels patch by patch: [B, T, H, W, …] with a patch's [C, t, p, p] at the end."""
+    p, t = config.patch_size, config.tubelet_frames
+    return video_BTCHW.unflatten(4, (-1, p)).unflatten(3, (-1, p)).unflatten(1, (-1, t)).permute(0, 1, 4, 6, 3, 2, 5, 7)
+
+
+class PatchEmbedding(nn.Conv3d):
+    """Chosen patches times the kernel of CLIP's patch convolution, whose weights it has."""
+
+    def forward(self, patches_BLP: Tensor) -> Tensor:
+        """[B, L, C, t, p, p], uint8 RGB or normalised floats, to [B, L, D]."""
+        if patches_BLP.dtype == torch.uint8:
+            patches_BLP = normalise(patches_BLP, channel=2).to(self.weight.dtype)
+        return linear(patches_BLP.flatten(2), self.weight.flatten(1))
 
 
 class VisionTransformer(nn.Module):
@@ -46,7 +63,7 @@ class VisionTransformer(nn.Module):
         self.config = config
         width, scale = config.width, config.width**-0.5
         patch = (config.tubelet_frames, config.patch_size, config.patch_size)
-        self.conv1 = nn.Conv3d(3, width, patch, patch, bias=False)
+        self.conv1 = PatchEmbedding(3, width, patch, patch, bias=False)
         self.class_embedding = nn.Parameter(scale * torch.randn(width))
         self.positional_embedding = nn.Parameter(scale * torch.randn(config.num_patches_per_frame + 1, width))
         self.temporal_positional_embedding = nn.Parameter(torch.zeros(1, config.num_tubelets, width))
@@ -62,17 +79,26 @@ class VisionTransformer(nn.Module):
 
         Raises: ValueError when the picture size or the number of frames is not the model's (one frame is always fine).
         """
-        x_BDTHW = self.conv1(self._checked(video_BTCHW).transpose(1, 2))
-        x_BTND = x_BDTHW.flatten(3).permute(0, 2, 3, 1)
-        x_BTND = x_BTND + self.positional_embedding[1:] + self._temporal(x_BTND.shape[1]).unsqueeze(2)
-        x_BLD = drop_tokens(x_BTND.flatten(1, 2), mask_ratio)
-        cls_BD = (self.class_embedding + self.positional_embedding[0]).expand(x_BLD.shape[0], 1, -1)
-        x_BLD = self.ln_pre(torch.cat([cls_BD.to(x_BLD.dtype), x_BLD], dim=1))
-        return self.ln_post(self.transformer(x_BLD))
+        return self.ln_post(self.transformer(self._embedded(video_BTCHW, mask_ratio)))
 
     def forward(self, video_BTCHW: Tensor, mask_ratio: float = 0.0) -> Tensor:
-        """Normalised RGB video [B, T, 3, H, W] to an embedding [B, E], not of unit length."""
-        return self.tokens(video_BTCHW, mask_ratio)[:, 0] @ self.proj
+        """Video [B, T, 3, H, W], uint8 RGB or normalised floats, to an embedding [B, E], not of unit length."""
+        first_B1D = self.transformer(self._embedded(video_BTCHW, mask_ratio), only_first=True)
+        return self.ln_post(first_B1D[:, 0]) @ self.proj
+
+    def _embedded(self, video_BTCHW: Tensor, mask_ratio: float) -> Tensor:
+        """What enters the first block, [B, 1 + L, D]."""
+        patches_BTHWP = patches(self._checked(video_BTCHW), self.config)
+        (b, t, h, w), device = patches_BTHWP.shape[:4], video_BTCHW.device
+        kept_BL = kept_tokens(b, t * h * w, mask_ratio, device)
+        step_BL, place_BL = kept_BL // (h * w), kept_BL % (h * w)
+        sample_B1 = torch.arange(b, device=device).unsqueeze(1)
+        # Dropped patches are not even embedded: a patch depends on no other, so the released code, which embeds first, gives the same.
+        x_BLD = self.conv1(patches_BTHWP[sample_B1, step_BL, place_BL // w, place_BL % w])
+        x_BLD = x_BLD + functional.embedding(place_BL + 1, self.positional_embedding)
+        x_BLD = x_BLD + functional.embedding(step_BL, self._temporal(t)[0])
+        cls_BD = (self.class_embedding + self.positional_embedding[0]).expand(b, 1, -1)
+        return self.ln_pre(torch.cat([cls_BD.to(x_BLD.dtype), x_BLD], dim=1))
 
     def _temporal(self, num_steps: int) -> Tensor:
         """[1, T, D]; a single picture takes the mean of the table, as the released code does."""

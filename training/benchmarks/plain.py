@@ -1,4 +1,4 @@
-"""Benchmarks in their annotation files: `.csv` for action recognition, `.json` for retrieval.
+"""Benchmarks in our own annotation files: `.csv` for action recognition, `.json` for retrieval; and training pairs.
 
 An action file has the columns path and label; `classes.txt` beside it fixes the classes (else: those that occur).
 A retrieval file is a list of {"video": path, "caption": text or list of texts}. Paths are relative to the file.
@@ -8,35 +8,10 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
+from training.benchmarks.benchmark import Benchmark
 from training.data import ShardManifest, ShardReader
-
-ACTIONCLIP = (
-    "a photo of action {}", "a picture of action {}", "human action of {}", "{} an action", "{} this is an action",
-    "{} a video of action", "playing action of {}", "{}", "playing a kind of action {}", "doing a kind of action {}",
-    "look the human is {}", "can you recognize the action of {}", "video classification of {}", "a video of {}",
-    "the man is {}", "the woman is {}",
-)  # fmt: skip
-"""The 16 templates of InternVid's evaluation after its text clean-up (R:V/dataset/text_prompt.py, from ActionCLIP)."""
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """What to evaluate on. `labels` (action) or `captions` (retrieval) go with `videos`, one entry each."""
-
-    name: str
-    task: str  # action or retrieval
-    videos: tuple[Path, ...]
-    classes: tuple[str, ...] = ()
-    labels: tuple[int, ...] = ()
-    captions: tuple[tuple[str, ...], ...] = ()
-    note: str = ""
-    shards: ShardManifest | None = None  # pairs come from these training shards instead of `videos`
-
-    def __len__(self) -> int:
-        return len(self.captions or self.labels)
 
 
 def load_benchmark(name: str, path: str | Path) -> Benchmark:
@@ -51,26 +26,13 @@ def load_benchmark(name: str, path: str | Path) -> Benchmark:
     raise ValueError(f"benchmark {name}: {path} is neither .csv (action recognition) nor .json (retrieval)")
 
 
-def training_pairs(shards: str | Path, limit: int = 200) -> Benchmark:
+def training_pairs(shards: str | Path, limit: int = 200, name: str = "training_pairs") -> Benchmark:
     """Retrieval on pairs the model was trained on: shows that it learned, not that it generalises."""
     manifest = ShardManifest.read(shards)
     reader = ShardReader(manifest)
     captions = tuple((reader[number].caption,) for number in range(min(limit, len(reader))))
-    note = "pairs the model was trained on, since no benchmark is configured: not a measure of generalisation"
-    return Benchmark("training_pairs", "retrieval", (), captions=captions, note=note, shards=manifest)
-
-
-def load_templates(source: str) -> tuple[str, ...]:
-    """`paper` for the 16 of the paper, or a file with one template a line, each with one {}."""
-    if source == "paper":
-        return ACTIONCLIP
-    if not Path(source).exists():
-        raise ValueError(f"templates {source!r}: neither 'paper' nor a file")
-    lines = tuple(line for line in Path(source).read_text().splitlines() if line.strip())
-    wrong = [line for line in lines if line.count("{}") != 1]
-    if wrong or not lines:
-        raise ValueError(f"templates {source}: every line needs one {{}}; got {wrong[:1] or 'no lines'}")
-    return lines
+    note = f"{name}: pairs the model was trained on, since no benchmark is configured: not a measure of generalisation"
+    return Benchmark(name, "retrieval", (), captions=captions, note=note, shards=manifest)
 
 
 def _action(name: str, path: Path) -> Benchmark:
@@ -84,7 +46,8 @@ def _action(name: str, path: Path) -> Benchmark:
         if row["label"] not in classes:
             raise ValueError(f"benchmark {name}: {path} line {line}: label {row['label']!r} is not in classes.txt")
     videos = tuple(path.parent / row["path"] for row in rows)
-    return Benchmark(name, "action", videos, tuple(classes), tuple(classes.index(row["label"]) for row in rows))
+    labels = tuple(classes.index(row["label"]) for row in rows)
+    return Benchmark(name, "action", videos, tuple(classes), labels, files=(path,))
 
 
 def _retrieval(name: str, path: Path) -> Benchmark:
@@ -96,4 +59,4 @@ def _retrieval(name: str, path: Path) -> Benchmark:
             raise ValueError(f"benchmark {name}: {path} entry {number} needs video and caption")
     texts = [entry["caption"] if isinstance(entry["caption"], list) else [entry["caption"]] for entry in entries]
     videos = tuple(path.parent / entry["video"] for entry in entries)
-    return Benchmark(name, "retrieval", videos, captions=tuple(tuple(t) for t in texts))
+    return Benchmark(name, "retrieval", videos, captions=tuple(tuple(t) for t in texts), files=(path,))

@@ -6,15 +6,17 @@ Exit codes: 0 done, 1 something failed while running, 2 the command was used wro
 from __future__ import annotations
 
 import getpass
-import os
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from internvid_assets.errors import RunFailed, UsageError
+from internvid_assets.home import settings_of
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 Home = Annotated[Path | None, typer.Option(help="Where everything lives (INTERNVID_HOME; default ./.internvid).")]
@@ -29,7 +31,7 @@ def run(
     until: Annotated[str | None, typer.Option(help="Last asset to make, for example `clips`.")] = None,
 ) -> None:
     """Take videos through the whole path. Safe to repeat: what is done stays done."""
-    settings = _settings(home, batch_size=batch_size, captioner=captioner)
+    settings = settings_of(home, batch_size=batch_size, captioner=captioner)
     from internvid_assets.run import run_path
 
     run_path(settings, sources, until)
@@ -38,7 +40,7 @@ def run(
 @app.command()
 def status(home: Home = None) -> None:
     """Per stage: rows in, out, dropped by reason, seconds; and where things are."""
-    settings = _settings(home, must_exist=True)
+    settings = settings_of(home, must_exist=True)
     from internvid_assets.lake import Lake
     from internvid_assets.status import print_status
 
@@ -53,7 +55,7 @@ def lineage(
     home: Home = None,
 ) -> None:
     """Walk back from anything to the source bytes, and forward to what was made of it."""
-    settings = _settings(home, must_exist=True)
+    settings = settings_of(home, must_exist=True)
     from internvid_assets.lake import Lake
     from internvid_assets.lake.lineage import explain
 
@@ -66,6 +68,128 @@ def lineage(
 
 
 @app.command()
+def why(
+    clip: Annotated[str, typer.Argument(help="A clip id.")],
+    home: Home = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write the clip's frames to this JPEG file.")] = None,
+) -> None:
+    """One clip's life on a page: source, statistics, texts, scores, the rule that kept or dropped it, and its uses."""
+    settings = settings_of(home, must_exist=True)
+    from internvid_assets.lake import Lake
+    from internvid_assets.lake.why import why as explain_clip
+
+    lake = Lake(settings)
+    try:
+        typer.echo("\n".join(explain_clip(lake, clip)))
+        if sheet:
+            sheet.write_bytes(_sheet(settings, lake, clip))
+            typer.echo(f"frames: {sheet}")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _sheet(settings: Any, lake: Any, clip: str) -> bytes:
+    """A JPEG of the clip's frames. Raises: ValueError when they are gone."""
+    from internvid_assets.clips.contact_sheet import contact_sheet
+    from internvid_assets.clips.frames import FrameSource
+    from internvid_assets.store import open_store
+
+    found = next(FrameSource(lake, open_store(settings)).of_clips([clip]), None)
+    if found is None:
+        raise ValueError(f"the frames of clip {clip} are gone: run the clips stage again")
+    times = [f"{frame.seconds:.1f} s" for frame in found.uniform]
+    return contact_sheet([frame.jpeg for frame in found.uniform], times, columns=4, width=320)
+
+
+@app.command()
+def diff(
+    old: Annotated[str, typer.Argument(help="A release id, SUBSET@SNAPSHOT, or SUBSET as it now is.")],
+    new: Annotated[str, typer.Argument(help="The same, to compare with.")],
+    home: Home = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    examples: Annotated[int, typer.Option(help="Clips shown of each change.", min=0)] = 3,
+) -> None:
+    """What changed between two states of a subset: added, dropped and by which rule, re-captioned, re-scored."""
+    settings = settings_of(home, must_exist=True)
+    from internvid_assets.lake import Lake
+    from internvid_assets.lake.diff import diff as compare_states
+
+    try:
+        found = compare_states(Lake(settings), old, new, examples)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    typer.echo(json.dumps(asdict(found), indent=1) if as_json else "\n".join(found.lines()))
+
+
+@app.command()
+def takedown(
+    items: Annotated[
+        list[str] | None,
+        typer.Argument(help="Video ids, clip ids, addresses, folders of addresses, or content SHA-256s."),
+    ] = None,
+    list_file: Annotated[Path | None, typer.Option("--list", help="A file of items, one a line.")] = None,
+    reason: Annotated[str, typer.Option(help="Kept with the tombstone and the receipt.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without: only say what it would do.")] = False,
+    home: Home = None,
+) -> None:
+    """Remove videos or clips from everything, earlier states included, and keep them out. An interrupted one is completed
+    by the next."""
+    settings = settings_of(home, must_exist=True)
+    lines = list_file.read_text().splitlines() if list_file else []
+    wanted = [item.strip() for item in [*(items or []), *lines] if item.strip()]
+    if not wanted:
+        raise UsageError("nothing to take down: give items, or --list FILE")
+    try:
+        _take_down(settings, wanted, reason, yes)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    except RuntimeError as error:
+        raise RunFailed(str(error)) from error
+
+
+def _take_down(settings: Any, items: list[str], reason: str, yes: bool) -> None:
+    """Complete what was interrupted, then plan, and with `yes` carry out, what is left of the items."""
+    from internvid_assets.lake import Lake
+    from internvid_assets.lake.purge import purge
+    from internvid_assets.lake.takedown import earlier_takedown, is_known
+    from internvid_assets.release.takedown import carry_out, make_plan, receipt_lines, unfinished
+    from internvid_assets.store import open_store
+
+    lake, store = Lake(settings), open_store(settings)
+    plans = unfinished(store)
+    done = {item for plan in plans for item in plan.asked}
+    for item in (item for item in items if item not in done):
+        if not is_known(lake, item) and (takedown_id := earlier_takedown(lake, item)):
+            typer.echo(f"{item} was taken down before: takedown {takedown_id}")
+            done.add(item)
+    left = [item for item in items if item not in done]
+    plans += [make_plan(lake, store, left, reason)] if left else []
+    for plan in plans:
+        typer.echo("\n".join(plan.lines()))
+        if yes:
+            receipt = carry_out(lake, store, plan, settings.cache_folder, lambda runs: _forget_runs(lake, runs))
+            where = store.uri(f"takedowns/{plan.takedown_id}/receipt.json")
+            typer.echo("\n".join([*receipt_lines(receipt), f"Receipt: {where}"]))
+    if not yes:
+        typer.echo("nothing was changed: repeat with --yes to do it")
+    elif not plans:
+        typer.echo(f"purged again: {purge(lake)}")
+
+
+def _forget_runs(lake: Any, run_ids: Sequence[str]) -> None:
+    """Delete Dagster's records of runs, which may hold pictures and texts; what they made still counts as made."""
+    from internvid_assets import automation
+    from internvid_assets.lake.assets import written
+
+    instance = automation.instance()
+    for run_id in (run_id for run_id in run_ids if instance.has_run(run_id)):
+        made = "select distinct asset, partition_key, code_version from lineage.materializations where run_id = ?"
+        for row in lake.rows(made, [run_id]):
+            instance.report_runless_asset_event(written(lake, row["asset"], row["code_version"], row["partition_key"]))
+        instance.delete_run(run_id)
+
+
+@app.command()
 def recaption(
     home: Home = None,
     budget: Annotated[int | None, typer.Option(help="At most so many clips.", min=1)] = None,
@@ -74,7 +198,7 @@ def recaption(
     policy: Annotated[str | None, typer.Option(help="worst_first, newest_first or a .sql file.")] = None,
 ) -> None:
     """Caption the most valuable clips that lack a text by the current captioner; old texts stay. Says what improved."""
-    settings = _settings(home, must_exist=True, captioner=captioner)
+    settings = settings_of(home, must_exist=True, captioner=captioner)
     from internvid_assets.run import recaption_home
 
     recaption_home(settings, budget, minutes, policy)
@@ -93,7 +217,7 @@ def review(
     report: Annotated[bool, typer.Option("--report", help="Only print the precision of what was reviewed.")] = False,
 ) -> None:
     """Judge sampled captions beside their frames in a browser; says the precision of each captioner version."""
-    settings = _settings(home, must_exist=True)
+    settings = settings_of(home, must_exist=True)
     from internvid_assets.captions.review import precision_lines, precisions
     from internvid_assets.lake import Lake
 
@@ -128,7 +252,7 @@ def release(
     home: Home = None,
 ) -> None:
     """Publish a subset as JSONL, Parquet, card, Croissant and checksums."""
-    settings = _settings(home, must_exist=True, subset=subset)
+    settings = settings_of(home, must_exist=True, subset=subset)
     from internvid_assets.run import run_one_job
 
     run_one_job(settings, "release_dataset")
@@ -145,7 +269,7 @@ def export(
     audio: Annotated[bool, typer.Option(help="Keep the sound.")] = False,
 ) -> None:
     """Cut the clips of a subset from the stored videos, frame-exact, as MP4 files with an index. Safe to repeat."""
-    settings = _settings(home, must_exist=True)
+    settings = settings_of(home, must_exist=True)
     from internvid_assets.clips.export import ExportOptions
     from internvid_assets.lake import Lake
     from internvid_assets.progress import bar
@@ -164,66 +288,28 @@ def export(
         raise RunFailed(f"{len(problems)} videos could not be cut: {'; '.join(problems)}")
 
 
-def _settings(home: Path | None, must_exist: bool = False, **options: Any) -> Any:
-    """Settings from the options, the environment and the files; also prepares the home for Dagster."""
-    from pydantic import ValidationError
+@app.command()
+def compare(
+    subset_a: Annotated[str, typer.Argument(help="A subset, for example internvid_10m_div.")],
+    subset_b: Annotated[str, typer.Argument(help="The subset that it is compared with.")],
+    recipe: Annotated[str, typer.Option(help="Trained on both, for example demo_cpu.")],
+    seeds: Annotated[int, typer.Option(help="Models of each subset.", min=1)] = 1,
+    home: Home = None,
+) -> None:
+    """Train the same model on two subsets with equal steps and seeds; says what differs, with intervals."""
+    settings = settings_of(home, must_exist=True)
+    from internvid_assets.lake import Lake
+    from internvid_assets.store import open_store
+    from internvid_assets.viclip.compare import compare_subsets, make_plan, run_quietly
 
-    from internvid_assets.settings import Settings
-
-    given: dict[str, Any] = {} if home is None else {"home": home}
-    if options.get("batch_size") is not None:
-        given["batch_size"] = options["batch_size"]
-    if options.get("captioner") is not None:
-        given["captions"] = {"backend": options["captioner"]}
-    if options.get("subset") is not None:
-        given["release"] = {"release_subset": options["subset"]}
+    lake, store = Lake(settings), open_store(settings)
     try:
-        settings = Settings(**given)
-    except (ValidationError, ValueError) as error:
-        raise UsageError(_first_line(error)) from error
-    if must_exist and not settings.home.is_dir():
-        raise UsageError(f"no home at {settings.home}: run `internvid run SOURCE` first, or give --home")
-    _export(settings, given)
-    return settings
-
-
-def _export(settings: Any, given: dict[str, Any]) -> None:
-    """Hand the settings given on the command line to Dagster's processes, which read the environment."""
-    home = settings.home.resolve()
-    os.environ["INTERNVID_HOME"] = str(home)
-    if "batch_size" in given:
-        os.environ["INTERNVID_BATCH_SIZE"] = str(settings.batch_size)
-    if "captions" in given:
-        os.environ["INTERNVID_CAPTIONS__BACKEND"] = settings.captions.backend
-    if "release" in given:
-        os.environ["INTERNVID_RELEASE__RELEASE_SUBSET"] = settings.release.release_subset
-    try:
-        prepare_home(home)
-    except OSError as error:
-        raise UsageError(f"home {home} cannot be written: {error.strerror}") from error
-    os.environ.setdefault("DAGSTER_HOME", str(home / "dagster"))
-    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
-
-
-def prepare_home(home: Path) -> None:
-    """Make the home and its Dagster folder with the shipped `dagster.yaml`, unless one is there."""
-    folder = home / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / "dagster.yaml"
-    if not target.exists():
-        target.write_text(Path(__file__).with_name("dagster.yaml").read_text())
-
-
-def _first_line(error: Exception) -> str:
-    """A pydantic error as one line: the setting, what was given and what is wanted."""
-    problems = getattr(error, "errors", None)
-    if not callable(problems):
-        return str(error).splitlines()[0]
-    first = problems()[0]
-    name = ".".join(str(part) for part in first["loc"]) or "settings"
-    if first["type"] == "extra_forbidden":
-        return f"setting {name} does not exist; see docs/operating.md for all settings"
-    return f"setting {name} = {first['input']!r}: {first['msg'].lower()}"
+        plan = make_plan(lake, settings, (subset_a, subset_b), recipe, seeds)
+        folder = compare_subsets(lake, store, settings, plan, run_quietly(settings.cache_folder / "compare.log"))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    typer.echo(store.get_bytes(f"{folder}/compare.md").decode())
+    typer.echo(f"kept in {store.uri(folder)}")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,18 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 from internvid_assets.lake.catalog import Lake
+from internvid_assets.lake.takedown import tombstone_key
 
 
 def explain(lake: Lake, item: str) -> list[str]:
     """Everything known of an id: backward to the source bytes, forward to releases, shards and checkpoints.
 
     Args:
-        item: a clip, video, release, shard set or checkpoint id, a captioner version, or a `schema.table` name.
+        item: a clip, video, release, shard set, checkpoint or takedown id, a captioner version, or a `schema.table` name.
 
     Returns: printable lines; none when the lake does not know the item.
     """
     explanations: list[Callable[[Lake, str], list[str]]] = [
-        _checkpoint, _release, _shards, _clip, _video, _captioner, _table
+        _checkpoint, _release, _shards, _clip, _video, _captioner, _takedown, _table
     ]  # fmt: skip
     for explanation in explanations:
         if lines := explanation(lake, item):
@@ -55,6 +56,7 @@ def _release(lake: Lake, item: str) -> list[str]:
         f"release {item}",
         f"  {row['num_pairs']} pairs of {row['num_videos']} videos, subset {row['subset']} at snapshot {row['snapshot_id']}",
         f"  manifest {row['manifest_key']}, sha256 {row['manifest_sha256']}",
+        *_withdrawn(row),
         *_written(lake, "release.dataset_release", None),
         *_sources(lake, "select video_id from release.released_pairs where release_id = ?", [item]),
     ]
@@ -68,6 +70,7 @@ def _shards(lake: Lake, item: str) -> list[str]:
     return [
         f"shards {item}: {sum(r['num_samples'] for r in rows)} samples in {len(rows)} shards, "
         f"subset {rows[0]['subset']} at snapshot {rows[0]['snapshot_id']}",
+        *_withdrawn(rows[0]),
         *[f"  {r['shard_key']} sha256 {r['sha256']}" for r in rows],
         *[f"  trained: {r['checkpoint_id']}" for r in trained],
         *_written(lake, "release.training_shards", None),
@@ -75,13 +78,19 @@ def _shards(lake: Lake, item: str) -> list[str]:
     ]
 
 
+def _withdrawn(row: dict[str, Any]) -> list[str]:
+    return [f"  withdrawn by takedown {row['withdrawn_by']}"] if row["withdrawn_by"] else []
+
+
 def _clip(lake: Lake, item: str) -> list[str]:
     rows = lake.rows("select * from clips.clips where clip_id = ?", [item])
     if not rows:
         return []
     row = rows[0]
-    texts = lake.rows("select * from captions.captions where clip_id = ? order by captioner_version", [item])
-    scores = lake.rows("select * from scores.clip_scores where clip_id = ? order by scorer, scorer_version", [item])
+    of_clip = "where clip_id = ? and batch = ?"  # the batch says in which files they lie
+    given = [item, row["batch"]]
+    texts = lake.rows(f"select * from captions.captions {of_clip} order by captioner_version", given)
+    scores = lake.rows(f"select * from scores.clip_scores {of_clip} order by scorer, scorer_version", given)
     uses = lake.rows(
         "select 'release ' || release_id as used from release.released_pairs where clip_id = $1 "
         "union all select 'shards ' || shards_id || ' ' || shard_key from release.shard_samples where clip_id = $1 "
@@ -106,7 +115,9 @@ def _video(lake: Lake, item: str) -> list[str]:
     if not rows:
         return []
     row = rows[0]
-    clips = lake.value("select count(*) from clips.clips where video_id = ?", [row["video_id"]])
+    clips = lake.value(
+        "select count(*) from clips.clips where video_id = ? and batch = ?", [row["video_id"], row["batch"]]
+    )
     return [
         f"video {row['video_id']}",
         f"  from {row['source_uri']}",
@@ -135,6 +146,23 @@ def _captioner(lake: Lake, item: str) -> list[str]:
         *[f"  {name}: {' '.join(str(v).split())}" for name, v in sorted(spec.items()) if v not in (None, "")],
         *([f"  cost: {spent}"] if spent else []),
         *[line for version in read for line in _indented(_captioner(lake, version))],
+    ]
+
+
+def _takedown(lake: Lake, item: str) -> list[str]:
+    """A takedown by its id, or by anything that it removed."""
+    rows = lake.rows(
+        "select *, (select count(*) from lineage.taken_clips as clips where clips.item_key = items.item_key "
+        "and clips.takedown_id = items.takedown_id) as num_clips from lineage.takedowns as items "
+        "where takedown_id = $item or $key in (item_key, content_key) or (takedown_id, item_key) in "
+        "(select (takedown_id, item_key) from lineage.taken_clips where clip_key = $key) order by takedown_id, item_key",
+        {"item": item, "key": tombstone_key(item)},
+    )
+    lines = [f"{item} was taken down" if row["takedown_id"] != item else f"takedown {item}" for row in rows[:1]]
+    return lines + [
+        f"  {row['kind']} of {row['num_clips']} clips, reason: {row['reason'] or 'none given'}, receipt "
+        f"takedowns/{row['takedown_id']}/receipt.json"
+        for row in rows
     ]
 
 

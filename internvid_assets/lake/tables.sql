@@ -175,7 +175,8 @@ create table if not exists release.dataset_release (
     total_seconds double,
     manifest_key varchar,
     manifest_sha256 varchar,
-    content_hash varchar         -- of the pairs and of how they are written: the same content is not published twice
+    content_hash varchar,        -- of the pairs and of how they are written: the same content is not published twice
+    withdrawn_by varchar         -- the takedown that removed its data files; null: it stands
 );
 
 -- A row of a release, so that lineage and takedown find it after the snapshot is gone.
@@ -196,7 +197,8 @@ create table if not exists release.training_shards (
     sha256 varchar,
     num_samples bigint,
     num_bytes bigint,
-    content_hash varchar         -- of the pairs and of how they are written: the same content is not written twice
+    content_hash varchar,        -- of the pairs and of how they are written: the same content is not written twice
+    withdrawn_by varchar         -- the takedown that broke its set, which trains no more; null: it stands
 );
 
 -- Which clip lies in which shard.
@@ -268,4 +270,26 @@ create table if not exists lineage.costs (
     materialization_id varchar,
     item varchar,                -- requests, retries, prompt_tokens, completion_tokens, money
     amount double
+);
+
+-- Something that was taken down, told apart by salted hashes only: no id, address, title or text.
+create table if not exists lineage.takedowns (
+    takedown_id varchar,
+    kind varchar,                -- video, clip, or source: an address whose bytes were never held
+    item_key varchar,            -- salted hash of the video id, clip id or address
+    content_key varchar,         -- salted hash of a video's content_sha256
+    reason varchar               -- as the operator gave it
+);
+
+-- How a clip looked that was taken down, so that a copy in other bytes is known again.
+create table if not exists lineage.taken_clips (
+    takedown_id varchar,
+    clip_key varchar,            -- salted hash of the clip id
+    item_key varchar,            -- of lineage.takedowns
+    is_whole boolean,            -- true: its whole video went
+    num_clips integer,           -- of its video
+    clip_index integer,
+    start_seconds double,
+    end_seconds double,
+    perceptual_hash ubigint
 );

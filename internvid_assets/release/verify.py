@@ -10,9 +10,10 @@ from internvid_assets.store.objects import file_sha256
 
 
 def torn_releases(lake: Lake, store: ObjectStore) -> list[str]:
-    """Keys of release files that are missing or have another hash than the manifest says."""
+    """Keys of release files that are missing or have another hash than the manifest says; withdrawn ones are left out."""
     torn = []
-    for row in lake.rows("select manifest_key, manifest_sha256 from release.dataset_release order by 1"):
+    standing = "select manifest_key, manifest_sha256 from release.dataset_release where withdrawn_by is null order by 1"
+    for row in lake.rows(standing):
         folder = row["manifest_key"].rpartition("/")[0]
         expected = [("manifest.json", row["manifest_sha256"])]
         if store.exists(row["manifest_key"]):
@@ -23,10 +24,14 @@ def torn_releases(lake: Lake, store: ObjectStore) -> list[str]:
 
 
 def torn_shards(lake: Lake, store: ObjectStore) -> list[str]:
-    """Keys of shards that are missing, have another hash, or whose samples are not listed exactly once."""
+    """Keys of shards that are missing, have another hash, or whose samples are not listed exactly once.
+
+    Withdrawn sets are left out.
+    """
     rows = lake.rows(
         "select shard_key, sha256, num_samples, (select count(distinct clip_id) from release.shard_samples as samples "
-        "where samples.shard_key = shards.shard_key) as num_listed from release.training_shards as shards order by 1"
+        "where samples.shard_key = shards.shard_key) as num_listed from release.training_shards as shards "
+        "where withdrawn_by is null order by 1"
     )
     return [
         row["shard_key"]

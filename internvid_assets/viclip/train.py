@@ -26,7 +26,9 @@ def newest_shards(lake: Lake, subset: str) -> str:
     Raises: ValueError when there are none.
     """
     rows = lake.rows(
-        "select shards_id from release.training_shards where subset = ? order by snapshot_id desc limit 1", [subset]
+        "select shards_id from release.training_shards where subset = ? and withdrawn_by is null "
+        "order by snapshot_id desc limit 1",
+        [subset],
     )
     if not rows:
         raise ValueError(f"there are no shards of {subset}: make the asset training_shards first")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from internvid_assets.lake.stage import Refusal
+from internvid_assets.lake.takedown import tombstone_key
 from internvid_assets.settings import GateSettings
 from internvid_assets.videos.probe import VideoFacts
 
@@ -24,4 +27,16 @@ def refusal(facts: VideoFacts, license_name: str | None, gate: GateSettings) -> 
         return Refusal("too_large", f"{facts.width}x{facts.height}, gate.max_pixels is {gate.max_pixels}")
     if gate.allowed_licenses and license_name not in gate.allowed_licenses:
         return Refusal("license", f"{license_name or 'unknown'} is not in gate.allowed_licenses")
+    return None
+
+
+def taken_down(taken: Mapping[str, str], names: Sequence[str]) -> Refusal | None:
+    """The refusal `taken_down` when a source's content hash, id or address has a tombstone.
+
+    Args:
+        taken: `tombstones` of the lake.
+    """
+    for name in names:
+        if takedown_id := taken.get(tombstone_key(name)):
+            return Refusal("taken_down", f"takedown {takedown_id}")
     return None

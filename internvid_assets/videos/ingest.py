@@ -9,9 +9,10 @@ from typing import Any
 
 from internvid_assets.lake import Lake, Replace
 from internvid_assets.lake.stage import Quarantined, Refusal, StageResult, count_reasons, quarantine_change
+from internvid_assets.lake.takedown import tombstones
 from internvid_assets.settings import GateSettings
 from internvid_assets.store import ObjectStore, file_sha256
-from internvid_assets.videos.gate import refusal
+from internvid_assets.videos.gate import refusal, taken_down
 from internvid_assets.videos.probe import probe
 
 CODE_VERSION = "1"
@@ -24,17 +25,18 @@ def ingest_batch(
     """Read, hash, probe and store every source of the batch.
 
     The same bytes under two names are one video: the source that the lake held first keeps it, within a batch the
-    first by address; the other is quarantined as `exact_duplicate`.
+    first by address; the other is quarantined as `exact_duplicate`. What was taken down is refused as `taken_down`.
     """
     sources = lake.rows("select * from videos.sources where batch = ? order by source_uri", [batch])
     holders = {
         row["content_sha256"]: row["source_uri"]
         for row in lake.rows("select content_sha256, source_uri from videos.raw_videos where batch <> ?", [batch])
     }
+    taken = tombstones(lake)
     accepted: list[dict[str, Any]] = []
     refused: list[Quarantined] = []
     for source in progress(sources, "raw_videos"):
-        outcome = _ingest(source, store, gate, holders)
+        outcome = _ingest(source, store, gate, holders, taken)
         if isinstance(outcome, Refusal):
             uri = source["source_uri"]
             refused.append(Quarantined(uri, outcome.reason, outcome.detail, uri))
@@ -52,7 +54,9 @@ def ingest_batch(
     )
 
 
-def _ingest(source: dict[str, Any], store: ObjectStore, gate: GateSettings, holders: dict[str, str]) -> dict | Refusal:
+def _ingest(
+    source: dict[str, Any], store: ObjectStore, gate: GateSettings, holders: dict[str, str], taken: dict[str, str]
+) -> dict | Refusal:
     path = Path(source["source_uri"])
     try:
         facts = probe(path)
@@ -65,10 +69,12 @@ def _ingest(source: dict[str, Any], store: ObjectStore, gate: GateSettings, hold
         return Refusal("gone", "the source is no longer there")
     except PermissionError as error:
         return Refusal("permission_denied", str(error.strerror))
+    video_id = source["youtube_id"] or digest[:16]
+    if refused := taken_down(taken, (digest, video_id, source["source_uri"])):
+        return refused
     holder = holders.setdefault(digest, source["source_uri"])
     if holder != source["source_uri"]:
         return Refusal("exact_duplicate", f"same bytes as {holder}")
-    video_id = source["youtube_id"] or digest[:16]
     media_key = f"videos/{digest[:2]}/{digest}{path.suffix.lower()}"
     store.put_file(media_key, path, digest)
     return {

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from internvid_assets.cli import prepare_home
+from internvid_assets.home import prepare_home
 from internvid_assets.lake import Lake
 from internvid_assets.settings import Settings
 from internvid_assets.store import open_store

@@ -35,7 +35,7 @@ test: install system
 test-gpu: install
 	$(BIN)/pytest -q -m gpu
 
-# The clips pass beside a bare decode, PySceneDetect and the chain a user would write; figures are in bench/README.md.
+# The clips pass beside a bare decode, captions beside the ideal, a training step beside the plain one; figures are in bench/README.md.
 bench: install system
 	$(BIN)/pip install -q --no-deps -r bench/requirements.txt
 	mkdir -p build/bench
@@ -43,6 +43,11 @@ bench: install system
 	$(BIN)/python -m bench.clips speed build/bench/composed.mp4
 	$(BIN)/python -m bench.clips cores build/bench/composed.mp4 build/bench/composed.mp4
 	$(BIN)/python -m bench.clips accuracy
+	$(BIN)/python -m bench.captions endpoint
+	$(BIN)/python -m bench.captions plan
+	$(BIN)/python -m bench.training steps
+	$(BIN)/python -m bench.training loader
+	$(BIN)/python -m bench.takedown
 
 dev: install
 	INTERNVID_HOME=$(HOME_FOLDER) DAGSTER_HOME=$(abspath $(HOME_FOLDER))/dagster $(BIN)/dagster dev -w workspace.yaml

@@ -8,6 +8,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,35 +45,36 @@ def wait_for_port(port: int, process: subprocess.Popen, seconds: float = 60.0) -
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server of its own; gives a libpq string without a database name."""
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server of its own; gives a libpq string without a database name.
+
+    Its folder is not pytest's: another pytest that starts meanwhile would close that to the server's user.
+    """
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not binaries:
         pytest.fail("PostgreSQL's server is not installed: `make test` installs it")
-    folder = tmp_path_factory.mktemp("postgres")
     identity = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
-    if identity:
-        for part in [folder, *folder.parents]:
-            if part.stat().st_uid == 0 and part.is_relative_to("/tmp/pytest-of-root"):
-                part.chmod(0o755)
-        owner = pwd.getpwnam("postgres")
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
-    data, [port] = folder / "data", free_ports(1)
-    initdb = [binaries[-1] / "initdb", "-D", data, "-U", "internvid", "--auth=trust", "--no-sync", "-E", "UTF8"]
-    subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **identity)
-    server = subprocess.Popen(
-        [binaries[-1] / "postgres", "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1", "-F"],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        **identity,
-    )
-    try:
-        wait_for_port(port, server)
-        yield f"host=127.0.0.1 port={port} user=internvid"
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
+    with tempfile.TemporaryDirectory(prefix="internvid-postgres-") as name:
+        folder = Path(name)
+        if identity:
+            owner = pwd.getpwnam("postgres")
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
+        data, [port] = folder / "data", free_ports(1)
+        initdb = [binaries[-1] / "initdb", "-D", data, "-U", "internvid", "--auth=trust", "--no-sync", "-E", "UTF8"]
+        subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **identity)
+        server = subprocess.Popen(
+            [binaries[-1] / "postgres", "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1", "-F"],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **identity,
+        )
+        try:
+            wait_for_port(port, server)
+            yield f"host=127.0.0.1 port={port} user=internvid"
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
 
 
 _WEED_PORTS = (

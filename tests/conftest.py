@@ -91,7 +91,8 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Settings]:
     ports = dict(zip(_WEED_PORTS, map(str, others), strict=True))
     server = subprocess.Popen(
         [weed, "server", "-s3", "-filer", f"-dir={folder}", f"-s3.port={port}", "-ip=127.0.0.1", "-volume.max=50",
-         "-master.volumeSizeLimitMB=64", *[f"-{name}={value}" for name, value in ports.items()]],
+         "-master.volumeSizeLimitMB=64", "-s3.port.lance=0", "-s3.port.iceberg=0",
+         *[f"-{name}={value}" for name, value in ports.items()]],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -101,7 +102,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Settings]:
         _create_bucket(settings, "internvid")
         yield settings
     finally:
-        server.terminate()
+        server.kill()  # nothing of it is kept, and a gentle end takes half a minute
         server.wait(timeout=60)
 
 

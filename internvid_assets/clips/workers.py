@@ -127,7 +127,7 @@ def _scan_process(
     except OSError as error:
         outcome = error
     except Exception as error:  # the border of the process: whatever this video provokes is its own
-        if isinstance(error, MemoryError) or (isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem):
+        if _wants_memory(error):
             detail = f"the scan needs more than {limits.memory_mib} MiB"
             outcome = Scanned(video_id, reason="out_of_memory", detail=detail)
         else:
@@ -138,6 +138,13 @@ def _scan_process(
     sender.send(outcome)
     sender.close()
     os._exit(0)  # what a broken decoder left behind is not torn down: that might hang
+
+
+def _wants_memory(error: Exception) -> bool:
+    """Whether an error says that there is no memory; a library that is loaded late cannot be mapped then."""
+    if isinstance(error, cv2.error):
+        return error.code == cv2.Error.StsNoMem
+    return isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map" in str(error))
 
 
 def _die_with_parent() -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -194,19 +194,26 @@ def loss(rows: int = 512, columns: int = 32768, width: int = 768, chunk_rows: in
     print(json.dumps(figures))
 
 
-def loader(num_clips: int, rounds: int = 5) -> None:
-    """Print clips a second of the loader, and of decoding the same frames in one process."""
+def loader(num_clips: int, rounds: int = 7) -> None:
+    """Print clips a second of the loader as training uses it, of a bare decode of the same frames, and what resizing costs.
+
+    The loader gives batches to this process, which only takes them; resizing them is part of the step, and timed apart.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         _write_shards(folder, num_clips)
         for workers, name in ((0, "thread"), (1, "process")):
-            ratios: dict[bool, list[float]] = {False: [], True: []}
-            for _ in range(rounds):
-                ours = _loader_rate(folder, workers)
-                for resizes, own in ratios.items():
-                    own.append(ours / _decode_rate(folder, resizes))
-            print(f"loader in one {name}: {ours:.0f} clips/s, {median(ratios[False]):.2f} of a bare decode, ", end="")
-            print(f"{median(ratios[True]):.2f} of decoding and resizing to the model's size")
+            figures = []
+            for number in range(rounds):
+                if number % 2:
+                    ours, bare = _loader_rate(folder, workers), _decode_rate(folder)
+                else:
+                    bare, ours = _decode_rate(folder), _loader_rate(folder, workers)
+                figures.append((ours, bare, ours / bare))
+            ours, bare, ratio = (median(values) for values in zip(*figures, strict=True))
+            print(f"loader in one {name}: {ours:.0f} clips/s, bare decode {bare:.0f}, ratio {ratio:.2f}")
+        milliseconds = median(_resize_seconds(folder) for _ in range(rounds)) * 1000
+        print(f"resizing in the step: {milliseconds:.2f} ms a clip on this CPU")
 
 
 def _write_shards(folder: Path, num_clips: int) -> None:
@@ -232,13 +239,18 @@ def _write_shards(folder: Path, num_clips: int) -> None:
             yield ClipFrames(clip_id, frames, (), 2.0)
 
     pairs = [
-        {"clip_id": f"v{n:05d}_00000000_00000001", "video_id": f"v{n:05d}", "caption": f"a thing {n} moves"}
+        {
+            "clip_id": f"v{n:05d}_00000000_00000001",
+            "video_id": f"v{n:05d}",
+            "caption": " ".join(f"word{m}" for m in rng.zipf(1.5, 16)),
+        }
         for n in range(num_clips)
     ]
     write_shards(folder, shard_order(pairs), frames_of, ShardOptions(num_clips, 8, 224), "bench", 1)
 
 
-def _decode_rate(folder: Path, resizes: bool) -> float:
+def _decode_rate(folder: Path) -> float:
+    """By OpenCV in one thread, the JPEGs being in memory."""
     import cv2
     import numpy as np
 
@@ -250,25 +262,38 @@ def _decode_rate(folder: Path, resizes: bool) -> float:
     began = time.perf_counter()
     for frames in samples:
         for jpeg in frames:
-            picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-            if resizes and picture is not None:
-                cv2.resize(picture, (224, 224), interpolation=cv2.INTER_CUBIC)
+            cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
     return len(samples) / (time.perf_counter() - began)
 
 
-def _loader_rate(folder: Path, workers: int) -> float:
-    """After the first batch."""
+def _batches(folder: Path, workers: int, num_steps: int) -> Iterator[Any]:
+    """Of 32 clips, a small share of a process."""
     from training.data import EpochOrder, ShardManifest, ShardReader, TrainingClips, batches
     from training.recipe import DataConfig
 
     manifest = ShardManifest.read(folder)
     clips = TrainingClips(ShardReader(manifest), DataConfig(), 8, 224, seed=0)
-    order = EpochOrder(manifest.num_samples, 8, 0, 64)
-    arriving = batches(clips, order, range(order.steps_per_epoch), 0, 1, workers)
-    next(arriving)
+    return batches(clips, EpochOrder(manifest.num_samples, 32, 0, 64), range(num_steps), 0, 1, workers)
+
+
+def _loader_rate(folder: Path, workers: int) -> float:
+    """Of 16 batches, after those that are made while the loader starts."""
+    arriving = _batches(folder, workers, 20)
+    for _ in range(4):
+        next(arriving)
     began = time.perf_counter()
     count = sum(len(batch.captions) for batch in arriving)
     return count / (time.perf_counter() - began)
+
+
+def _resize_seconds(folder: Path) -> float:
+    """Of a clip, in the training process."""
+    seconds = []
+    for batch in _batches(folder, 0, 4):
+        began = time.perf_counter()
+        batch.video()
+        seconds.append((time.perf_counter() - began) / len(batch.captions))
+    return median(seconds)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from training.video import read_frames
 
 
 class AnnotatedClips(TrainingClips):
-    """(epoch, number) to one augmented clip. Numbers from the number of samples on are further copies of them.
+    """(epoch, number) to one cropped clip. Numbers from the number of samples on are further copies of them.
 
     For retrieval every pair of a video and one of its captions is a sample; for action recognition every video is, its
     caption is the name of its class and its `text_id` the class's number.
@@ -36,8 +36,8 @@ class AnnotatedClips(TrainingClips):
     def __len__(self) -> int:
         return len(self._texts)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """Raises: BrokenSample."""
+    def read(self, key: tuple[int, int], memory: np.ndarray) -> dict[str, Any]:
+        """As of a shard. Raises: BrokenSample."""
         epoch, number = key
         rng = np.random.default_rng([self.seed, epoch, number])
         video, text, text_id = self._texts[number % len(self)]
@@ -46,10 +46,11 @@ class AnnotatedClips(TrainingClips):
             frames = read_frames(
                 path, lambda count: choose_frames(count, self.num_frames, rng), self.benchmark.max_seconds
             )
+            crop = augmented(frames, len(frames), self.image_size, self.config, rng, memory)
         except ValueError as error:
             raise BrokenSample(str(path), str(error)) from error
         return {
-            "video": augmented(frames, self.image_size, self.config, rng),
+            "crop": crop,
             "caption": text,
             "video_id": video,
             "text_id": text_id,

@@ -1,4 +1,4 @@
-"""Training clips from shard folders: decoded, augmented and put together by the step, exact and elastic to resume.
+"""Training clips from shard folders: decoded, cropped and put together by the step, exact and elastic to resume.
 
 F stored frames, T frames that the model reads, C channels, H W pixels, B clips, L tokens.
 """
@@ -6,30 +6,33 @@ F stored frames, T frames that the model reads, C channels, H W pixels, B clips,
 from __future__ import annotations
 
 import hashlib
+import mmap
+import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import chain
+from math import prod
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
+from training.batch import MAX_AREA, Batch, Crop
 from training.order import EpochOrder, MixedOrder, Order, Source
 from training.recipe import DataConfig
 from training.shards import BrokenSample, Sample, ShardManifest, ShardReader
 from training.viclip.tokenizer import clean_caption, tokenize
 
 __all__ = [
-    "Batch", "BrokenSample", "EpochOrder", "MixedOrder", "Order", "Sample", "ShardManifest", "ShardReader", "Source",
-    "TrainingClips", "augmented", "batches", "choose_frames", "decode", "decode_small", "resized", "stable_id",
+    "Batch", "BrokenSample", "Crop", "EpochOrder", "MixedOrder", "Order", "Sample", "ShardManifest", "ShardReader",
+    "Source", "TrainingClips", "augmented", "batches", "choose_frames", "decode", "decode_small", "resized", "stable_id",
 ]  # fmt: skip
 
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+_LOG_ASPECTS = (np.log(3 / 4), np.log(4 / 3))
 _AHEAD = 2
 _MAX_REPLACEMENTS = 16
 """Broken samples in a row before the shards are taken to be broken as a whole."""
@@ -41,9 +44,8 @@ def choose_frames(num_stored: int, num_wanted: int, rng: np.random.Generator | N
     Short clips repeat frames. Source: InternVid's released code (one frame in each of 8 equal spans).
     """
     edges = np.linspace(0, num_stored, num_wanted + 1)
-    if rng is None:
-        return [min(num_stored - 1, int((a + b) / 2)) for a, b in pairwise(edges)]
-    return [min(num_stored - 1, int(rng.uniform(a, b))) for a, b in pairwise(edges)]
+    places = (edges[:-1] + edges[1:]) / 2 if rng is None else rng.uniform(edges[:-1], edges[1:])
+    return [min(num_stored - 1, int(place)) for place in places.tolist()]
 
 
 def resized(frames: list[np.ndarray], size: int) -> np.ndarray:
@@ -62,23 +64,60 @@ def _interpolation(picture: np.ndarray, size: int) -> int:
     return cv2.INTER_AREA if min(picture.shape[:2]) >= 2 * size else cv2.INTER_CUBIC
 
 
-def augmented(frames: list[np.ndarray], size: int, config: DataConfig, rng: np.random.Generator) -> np.ndarray:
-    """A random crop and flip, the same for all frames, as [T, C, size, size] uint8.
+def augmented(
+    frames: Iterable[np.ndarray],
+    num_frames: int,
+    size: int,
+    config: DataConfig,
+    rng: np.random.Generator,
+    memory: np.ndarray,
+) -> Crop:
+    """A random crop and flip, the same for all frames, written to the first bytes of `memory`: `max_bytes` are enough.
 
+    Each frame is copied while it is still in the processor's cache. Crops of many pixels are resized at once.
+
+    Raises: ValueError when frames of a clip differ in size, and what taking them raises.
     Source: RandomResizedCrop with scale 0.5 to 1 and aspect 3/4 to 4/3, horizontal flip (R:V/dataset/__init__.py).
     """
-    height, width = frames[0].shape[:2]
+    arriving = iter(frames)
+    first = next(arriving)
+    height, width = first.shape[:2]
     top, left, h, w = _crop(height, width, config.min_crop_area, rng)
     flip = config.horizontal_flip and rng.random() < 0.5
-    cropped = [f[top : top + h, left : left + w] for f in frames]
-    return resized([cv2.flip(f, 1) for f in cropped] if flip else cropped, size)
+    is_large = h * w > MAX_AREA * size * size
+    shape = (num_frames, size, size, 3) if is_large else (num_frames, h, w, 3)
+    frames_THWC = memory[: prod(shape)].reshape(shape)
+    arriving = chain([first], arriving)
+    del first  # no frame outlives its copy, so that the next is decoded to the same memory, which is in the cache
+    for place in frames_THWC:
+        _cut_out(next(arriving), (height, width), (slice(top, top + h), slice(left, left + w)), flip, place)
+    return Crop(frames_THWC, flip and not is_large)
+
+
+def _cut_out(
+    frame: np.ndarray, size: tuple[int, int], window: tuple[slice, slice], flip: bool, place: np.ndarray
+) -> None:
+    """Copy the window of a frame; where the place is for the model's size, flip and resize it too."""
+    if frame.shape[:2] != size:
+        raise ValueError(f"its frames differ in size: {size} and {frame.shape[:2]}")
+    cut = frame[window]
+    if cut.shape == place.shape:
+        place[:] = cut
+    else:
+        flipped = cv2.flip(cut, 1) if flip else cut
+        cv2.resize(flipped, place.shape[:2], dst=place, interpolation=_interpolation(cut, len(place)))
+
+
+def max_bytes(num_frames: int, size: int) -> int:
+    """Of memory that a crop takes."""
+    return num_frames * int(MAX_AREA * size * size) * 3
 
 
 def _crop(height: int, width: int, min_area: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
     """top, left, height, width; the whole picture when min_area is 1 or ten tries do not fit."""
     for _ in range(10 if min_area < 1.0 else 0):
         area = height * width * rng.uniform(min_area, 1.0)
-        aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        aspect = np.exp(rng.uniform(*_LOG_ASPECTS))
         w, h = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
         if w <= width and h <= height:
             return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
@@ -91,7 +130,7 @@ def stable_id(text: str) -> int:
 
 
 class TrainingClips(Dataset):
-    """(epoch, number) to one augmented clip; the augmentation depends on the seed and these two only.
+    """(epoch, number) to one cropped clip; crop and flip depend on the seed and these two only.
 
     Several readers are numbered in a row. A folder of pictures gives clips of one frame to models that read such.
     """
@@ -114,18 +153,23 @@ class TrainingClips(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         """Raises: BrokenSample."""
+        return self.read(key, np.empty(max_bytes(self.num_frames, self.image_size), np.uint8))
+
+    def read(self, key: tuple[int, int], memory: np.ndarray) -> dict[str, Any]:
+        """The clip with its crop at the beginning of `memory`, flat uint8. Raises: BrokenSample."""
         epoch, number = key
         rng = np.random.default_rng([self.seed, epoch, number])
         sample, pictures = self._stored(number)
         if not sample.frames:
             raise BrokenSample(sample.clip_id, "it has no frames")
         chosen = choose_frames(len(sample.frames), self.num_frames_of(number), rng)
+        frames = (pictures[i] if pictures else decode(sample.frames[i]) for i in chosen)
         try:
-            frames = [pictures[i] if pictures else decode(sample.frames[i]) for i in chosen]
+            crop = augmented(frames, len(chosen), self.image_size, self.config, rng, memory)
         except ValueError as error:
             raise BrokenSample(sample.clip_id, str(error)) from error
         return {
-            "video": augmented(frames, self.image_size, self.config, rng),
+            "crop": crop,
             "caption": sample.caption,
             "video_id": stable_id(sample.video_id),
             "text_id": stable_id(sample.caption),
@@ -153,7 +197,7 @@ class TrainingClips(Dataset):
         return self._cache[number]
 
 
-def decode(jpeg: bytes, reduced: int | None = None) -> np.ndarray:
+def decode(jpeg: bytes | memoryview, reduced: int | None = None) -> np.ndarray:
     """uint8 RGB [H, W, 3]; `reduced` is one of OpenCV's flags for a fraction of the size."""
     flag = cv2.IMREAD_COLOR_RGB if reduced is None else reduced
     picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), flag) if jpeg else None
@@ -162,7 +206,7 @@ def decode(jpeg: bytes, reduced: int | None = None) -> np.ndarray:
     return picture if reduced is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def decode_small(jpegs: Sequence[bytes], short_side: int) -> list[np.ndarray]:
+def decode_small(jpegs: Sequence[bytes | memoryview], short_side: int) -> list[np.ndarray]:
     """Pictures of one size, their short side at most that many pixels, by area means; smaller ones stay as they are.
 
     JPEG can leave out what a half, quarter or eighth of the size does not need, which is much faster.
@@ -179,54 +223,51 @@ def decode_small(jpegs: Sequence[bytes], short_side: int) -> list[np.ndarray]:
     return [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """This process's share of a global batch."""
-
-    video_BTCHW: Tensor  # uint8
-    captions: list[str]
-    tokens_BL: Tensor  # of the cleaned captions
-    video_ids_B: Tensor
-    text_ids_B: Tensor
-    broken: list[tuple[str, str]] = field(default_factory=list)  # (clip id, reason) of samples left out on the way
-
-    def pin_memory(self) -> Batch:
-        """For faster copies to a GPU."""
-        return replace(self, video_BTCHW=self.video_BTCHW.pin_memory(), tokens_BL=self.tokens_BL.pin_memory())
-
-
 class _Shares(Dataset):
-    """A step's number to this process's share of its batch, of full size whatever is broken.
+    """(slot, step) to this process's share of the step's batch, of full size whatever is broken.
+
+    The pixels are written to the slot of shared memory. The answer, all but the pixels of a `Batch`, holds no tensors, for
+    each that a process sends is a file of its own.
 
     A broken sample gives its place to the sample in the same place of the next batch that is not in this batch already:
     a function of the shards and the step alone, so the batch is the same on any number of processes and after a resume.
     """
 
-    def __init__(self, clips: TrainingClips, order: Order, rank: int, world_size: int):
-        self.clips, self.order, self.rank, self.world_size = clips, order, rank, world_size
+    def __init__(self, clips: TrainingClips, order: Order, rank: int, world_size: int, slots: np.ndarray):
+        self.clips, self.order, self.rank, self.world_size, self.slots = clips, order, rank, world_size, slots
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, task: tuple[int, int]) -> dict[str, Any]:
+        slot, step = task
         keys = self.order.batch(step)
         size = len(keys) // self.world_size
         broken: list[tuple[str, str]] = []
-        places = range(self.rank * size, (self.rank + 1) * size)
-        items = [self._sound(step, place, keys, broken) for place in places]
+        items, memory = [], self.slots[slot]
+        for place in range(self.rank * size, (self.rank + 1) * size):
+            items.append(self._sound(step, place, keys, broken, memory))
+            memory = memory[items[-1]["crop"].frames_THWC.size :]
         captions = [item["caption"] for item in items]
-        return Batch(
-            _stacked([item["video"] for item in items]),
-            captions,
-            tokenize([clean_caption(caption) for caption in captions], self.clips.context_length),
-            torch.tensor([item["video_id"] for item in items]),
-            torch.tensor([item["text_id"] for item in items]),
-            broken,
-        )
+        return {
+            "shapes": [item["crop"].frames_THWC.shape for item in items],
+            "flips": [item["crop"].flip for item in items],
+            "image_size": self.clips.image_size,
+            "captions": captions,
+            "tokens_BL": tokenize([clean_caption(caption) for caption in captions], self.clips.context_length).numpy(),
+            "video_ids_B": np.array([item["video_id"] for item in items]),
+            "text_ids_B": np.array([item["text_id"] for item in items]),
+            "broken": broken,
+        }
 
     def _sound(
-        self, step: int, place: int, keys: list[tuple[int, int]], broken: list[tuple[str, str]]
+        self,
+        step: int,
+        place: int,
+        keys: list[tuple[int, int]],
+        broken: list[tuple[str, str]],
+        memory: np.ndarray,
     ) -> dict[str, Any]:
         for key in self._candidates(step, place, keys):
             try:
-                return self.clips[key]
+                return self.clips.read(key, memory)
             except BrokenSample as error:
                 broken.append((error.clip_id, error.reason))
         raise ValueError(f"too many broken samples in the shards; the last: {broken[-1]}")
@@ -240,43 +281,86 @@ class _Shares(Dataset):
         yield from (key for key in fitting if key[1] in numbers)  # a set so small that all of it is in the batch
 
 
-def _stacked(videos_TCHW: list[np.ndarray]) -> Tensor:
-    """[B, T, C, H, W] with the memory in [B, T, H, W, C] order; a worker writes straight into memory that it shares."""
-    videos_THWC = [torch.from_numpy(video.transpose(0, 2, 3, 1)) for video in videos_TCHW]
-    video_BTHWC = torch.empty((len(videos_THWC), *videos_THWC[0].shape), dtype=torch.uint8)
-    if get_worker_info() is not None:
-        video_BTHWC.share_memory_()
-    return torch.stack(videos_THWC, out=video_BTHWC).permute(0, 1, 4, 2, 3)
-
-
 def batches(
     clips: TrainingClips, order: Order, steps: range, rank: int, world_size: int, workers: int
 ) -> Iterator[Batch]:
-    """This process's batches for the given steps; each worker decodes whole batches, or a thread when there are none."""
-    shares = _Shares(clips, order, rank, world_size)
-    if workers == 0:
-        return _by_a_thread(shares, steps)
+    """This process's batches for the given steps; each worker decodes whole batches, or a thread when there are none.
+
+    A batch's pixels are good until the next one is asked for: no more memory is used than for the batches on the way,
+    and none is taken from the system or given back in between, which costs time.
+    """
+    if not steps:
+        return iter(())
+    on_the_way = workers * _AHEAD if workers else _AHEAD
+    share_bytes = len(order.batch(steps[0])) // world_size * max_bytes(clips.num_frames, clips.image_size)
+    slots = _shared_memory(on_the_way + 1, share_bytes)
+    shares = _Shares(clips, order, rank, world_size, slots)
+    tasks = [(number % len(slots), step) for number, step in enumerate(steps)]
+    arriving = _by_processes(shares, tasks, workers) if workers else _by_a_thread(shares, tasks)
+    return _with_pixels(arriving, tasks, slots)
+
+
+def _with_pixels(
+    arriving: Iterator[dict[str, Any]], tasks: list[tuple[int, int]], slots: np.ndarray
+) -> Iterator[Batch]:
+    """The batches, their memory pinned for as long as they arrive where there is a GPU."""
+    is_pinned = torch.cuda.is_available() and _pin(slots)
+    try:
+        for (slot, _), share in zip(tasks, arriving, strict=True):
+            yield _batch(slots[slot], share)
+    finally:
+        if is_pinned:
+            torch.cuda.cudart().cudaHostUnregister(slots.ctypes.data)
+
+
+def _batch(pixels: np.ndarray, share: dict[str, Any]) -> Batch:
+    tensors = {name: torch.from_numpy(share[name]) for name in ("tokens_BL", "video_ids_B", "text_ids_B")}
+    return Batch(pixels, **(share | tensors))
+
+
+def _shared_memory(num_slots: int, slot_bytes: int) -> np.ndarray:
+    """uint8 [slots, bytes] that processes forked later write to; what is never written takes no memory."""
+    return np.frombuffer(mmap.mmap(-1, num_slots * slot_bytes), np.uint8).reshape(num_slots, slot_bytes)
+
+
+def _pin(slots: np.ndarray) -> bool:
+    """Whether copies to the GPU go straight from the memory that the workers write to; they are slower otherwise."""
+    status = torch.cuda.cudart().cudaHostRegister(slots.ctypes.data, slots.nbytes, 0)
+    if int(status) != 0:
+        warnings.warn(
+            f"the loader's memory cannot be pinned (CUDA error {int(status)}): copies are slower", stacklevel=2
+        )
+    return int(status) == 0
+
+
+def _by_processes(shares: _Shares, tasks: list[tuple[int, int]], workers: int) -> Iterator[dict[str, Any]]:
     loader = DataLoader(
         shares,
         batch_size=None,
-        sampler=steps,
+        sampler=tasks,
         num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=_AHEAD,
+        multiprocessing_context="fork",  # they inherit the slots
+        collate_fn=_unchanged,
         worker_init_fn=_one_thread,
     )
     return iter(loader)
 
 
-def _by_a_thread(shares: _Shares, steps: range) -> Iterator[Batch]:
+def _by_a_thread(shares: _Shares, tasks: list[tuple[int, int]]) -> Iterator[dict[str, Any]]:
     """Reads ahead while the model computes; decoded frames stay in this process from stage to stage."""
     with ThreadPoolExecutor(1) as pool:
-        arriving: deque[Future[Batch]] = deque()
-        for step in steps:
-            arriving.append(pool.submit(shares.__getitem__, step))
+        arriving: deque[Future[dict[str, Any]]] = deque()
+        for task in tasks:
+            arriving.append(pool.submit(shares.__getitem__, task))
             if len(arriving) > _AHEAD:
                 yield arriving.popleft().result()
         while arriving:
             yield arriving.popleft().result()
+
+
+def _unchanged(share: Any) -> Any:
+    return share
 
 
 def _one_thread(worker: int) -> None:

@@ -219,7 +219,7 @@ def _contrast(engine: Any, batch: Batch, recipe: FinetuneRecipe, micro_batch: in
     device = engine.device
     video_ids_b = batch.video_ids_B.to(device)
     loss_of = partial(contrastive_loss, video_ids_b=video_ids_b, same_video=recipe.same_video, chunk_rows=recipe.loss_chunk_rows)  # fmt: skip
-    inputs = (batch.video_BTCHW.to(device), shortened(batch.tokens_BL).to(device))
+    inputs = (batch.video(device), shortened(batch.tokens_BL).to(device))
     loss, video_bE, text_bE, _ = backward_step(engine, *inputs, recipe.stages[0].mask_ratio, loss_of, micro_batch, seed)
     clamp_temperature(engine)
     best_b = (video_bE.float() @ text_bE.float().T).argmax(1)
@@ -231,7 +231,7 @@ def _classify(engine: Any, batch: Batch, recipe: FinetuneRecipe, micro_batch: in
     labels_b = batch.text_ids_B.to(engine.device)
     num_classes = engine.module.head.out_features
     loss, logits_bK = classify_step(
-        engine, batch.video_BTCHW.to(engine.device), labels_b, num_classes, recipe, micro_batch, seed
+        engine, batch.video(engine.device), labels_b, num_classes, recipe, micro_batch, seed
     )  # fmt: skip
     return loss, (logits_bK.argmax(1) == labels_b).float().mean()
 

@@ -114,7 +114,7 @@ def train(
             tokens_bL = shortened(batch.tokens_BL)
             loss, video_bE, text_bE, temperature = backward_step(
                 engine,
-                batch.video_BTCHW.to(engine.device, non_blocking=True),
+                batch.video(engine.device),
                 tokens_bL.to(engine.device, non_blocking=True),
                 phase.stage.mask_ratio,
                 _loss_of(batch, recipe, engine.device),
@@ -199,7 +199,7 @@ def _loss_of(batch: Batch, recipe: Recipe, device: torch.device) -> Any:
 
 
 def _timed(loader: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Each batch, and the seconds that the loop waited for it."""
+    """Each batch, and the seconds that the loop waited for it; resizing it is part of the step."""
     batches_left = iter(loader)
     while True:
         began = perf_counter()
@@ -222,10 +222,11 @@ def _kernels(engine: Any, recipe: Recipe) -> dict[str, Any]:
 
 def _flops(recipe: Recipe, phase: Phase, batch: Batch, text_length: int, device: torch.device) -> float:
     """Of this process's batch, as a share of what the device does in a second."""
-    b, t = batch.video_BTCHW.shape[:2]
     mask_ratio = phase.stage.mask_ratio
-    each = training_flops(recipe.model, mask_ratio, text_length, recipe.freeze_text, recipe.freeze_words, t)
-    return b * each / peak_flops_per_second(str(device), _dtype(recipe))
+    each = training_flops(
+        recipe.model, mask_ratio, text_length, recipe.freeze_text, recipe.freeze_words, batch.num_frames
+    )
+    return len(batch.captions) * each / peak_flops_per_second(str(device), _dtype(recipe))
 
 
 def _dtype(recipe: Recipe) -> torch.dtype:

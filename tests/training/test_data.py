@@ -14,15 +14,19 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from training.batch import Crop, resize_on_device
 from training.data import (
     EpochOrder,
     ShardManifest,
     ShardReader,
     TrainingClips,
+    _crop,
+    augmented,
     batches,
     choose_frames,
     decode,
     decode_small,
+    max_bytes,
     resized,
 )  # fmt: skip
 from training.recipe import DataConfig
@@ -78,9 +82,59 @@ def test_shards_are_read_as_they_were_written(shards: Path) -> None:
 def test_augmentation_is_a_function_of_seed_epoch_and_number(shards: Path) -> None:
     reader = ShardReader(ShardManifest.read(shards))
     plain, cached = (TrainingClips(reader, DataConfig(cache_frames=c), 4, 32, seed=1) for c in (False, True))
-    assert plain[0, 5]["video"].shape == (4, 3, 32, 32)
-    assert np.array_equal(plain[0, 5]["video"], cached[0, 5]["video"])
-    assert not np.array_equal(plain[0, 5]["video"], plain[1, 5]["video"])
+    video = plain[0, 5]["crop"].video(32)
+    assert video.shape == (4, 3, 32, 32)
+    assert np.array_equal(video, cached[0, 5]["crop"].video(32))
+    assert not np.array_equal(video, plain[1, 5]["crop"].video(32))
+
+
+@pytest.mark.parametrize(("side", "size"), [(48, 40), (48, 32), (100, 32)])
+def test_crops_look_the_same_whoever_resizes_them(side: int, size: int) -> None:
+    """The loader resizes large ones, the step others; the pixels are those of cropping, flipping and resizing."""
+    pictures = list(np.random.default_rng(0).integers(0, 255, (2, side, side, 3), dtype=np.uint8))
+    memory = np.empty(max_bytes(2, size), np.uint8)
+    flips = set()
+    for seed in range(8):
+        crop = augmented(iter(pictures), 2, size, DataConfig(), np.random.default_rng(seed), memory)
+        rng = np.random.default_rng(seed)
+        top, left, h, w = _crop(side, side, 0.5, rng)
+        flips.add(flip := rng.random() < 0.5)
+        cuts = [picture[top : top + h, left : left + w] for picture in pictures]
+        assert np.array_equal(crop.video(size), resized([cv2.flip(c, 1) if flip else c for c in cuts], size))
+    assert flips == {False, True}
+
+
+def test_frames_of_two_sizes_are_refused() -> None:
+    pictures = [np.zeros((40, 40, 3), np.uint8), np.zeros((40, 50, 3), np.uint8)]
+    with pytest.raises(ValueError, match=r"differ in size: \(40, 40\) and \(40, 50\)"):
+        augmented(pictures, 2, 32, DataConfig(), np.random.default_rng(0), np.empty(max_bytes(2, 32), np.uint8))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(("height", "width", "size"), [(60, 76, 64), (40, 30, 64), (64, 64, 64)])
+def test_torch_resizes_as_opencv(height: int, width: int, size: int, flip: bool) -> None:
+    crop = Crop(smooth_pictures(height, width), flip)
+    ours = resize_on_device(torch.from_numpy(crop.frames_THWC), flip, size).numpy()
+    difference = np.abs(ours.astype(int) - crop.video(size))
+    assert difference.max() <= 1 and difference.mean() < 0.1
+
+
+def smooth_pictures(height: int, width: int) -> np.ndarray:
+    coarse = np.random.default_rng(0).integers(0, 255, (3, 6, 8, 3), dtype=np.uint8)
+    return np.stack([cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC) for picture in coarse])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_gpu_resizes_as_the_cpu(shards: Path, workers: int) -> None:
+    manifest = ShardManifest.read(shards)
+    clips = TrainingClips(ShardReader(manifest), DataConfig(), 4, 40, seed=1)
+    order = EpochOrder(manifest.num_samples, 6, 1, 2)
+    for batch in batches(clips, order, range(4), 0, 1, workers):
+        video_BTCSS = batch.video("cuda")
+        assert video_BTCSS.is_cuda and video_BTCSS.dtype == torch.uint8
+        assert (video_BTCSS.cpu().int() - batch.video().int()).abs().max() <= 2
 
 
 def test_pictures_are_resized_whole() -> None:
@@ -107,10 +161,9 @@ def test_batches_arrive_in_order_ready_for_the_model(shards: Path, workers: int)
     order = EpochOrder(manifest.num_samples, 6, 1, 2)
     for step, batch in enumerate(batches(clips, order, range(1, 5), 1, 2, workers), start=1):
         keys = order.batch(step)[3:]
-        assert batch.video_BTCHW.shape == (3, 4, 3, 32, 32) and batch.video_BTCHW.dtype == torch.uint8
-        assert all(
-            np.array_equal(video, clips[key]["video"]) for video, key in zip(batch.video_BTCHW, keys, strict=True)
-        )
+        video = batch.video()
+        assert video.shape == (3, 4, 3, 32, 32) and video.dtype == torch.uint8
+        assert all(np.array_equal(own, clips[key]["crop"].video(32)) for own, key in zip(video, keys, strict=True))
         assert batch.captions == [clips[key]["caption"] for key in keys]
         assert batch.tokens_BL.shape == (3, 32) and not batch.broken
 

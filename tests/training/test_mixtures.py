@@ -58,12 +58,15 @@ def read(
     order = EpochOrder(manifest.num_samples, 6, 1, 2)
     steps = range(start, 2 * order.steps_per_epoch)
     clips = TrainingClips(ShardReader(manifest), DataConfig(), 4, 32, seed=1)
-    shares = [list(batches(clips, order, steps, rank, world_size, workers)) for rank in range(world_size)]
+    shares = [
+        [(batch, batch.video()) for batch in batches(clips, order, steps, rank, world_size, workers)]
+        for rank in range(world_size)
+    ]
     return [
         (
-            [caption for part in parts for caption in part.captions],
-            [clip for part in parts for clip, _ in part.broken],
-            torch.cat([part.video_BTCHW for part in parts]),
+            [caption for part, _ in parts for caption in part.captions],
+            [clip for part, _ in parts for clip, _ in part.broken],
+            torch.cat([video for _, video in parts]),
         )
         for parts in zip(*shares, strict=True)
     ]
@@ -162,7 +165,7 @@ def image_shards(folder: Path) -> Path:
 def test_pictures_are_videos_of_one_frame(shards: Path, tmp_path: Path) -> None:
     readers = [ShardReader(ShardManifest.read(f)) for f in (shards, image_shards(tmp_path / "pictures"))]
     clips = TrainingClips(readers, DataConfig(), 4, 32, seed=1, takes_images=True)
-    assert clips[0, 0]["video"].shape[0] == 4 and clips[0, 30]["video"].shape[0] == 1
+    assert len(clips[0, 0]["crop"].frames_THWC) == 4 and len(clips[0, 30]["crop"].frames_THWC) == 1
     assert clips[0, 39]["caption"] == readers[1][9].caption
 
 

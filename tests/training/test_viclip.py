@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import CLIPConfig, CLIPModel
 
 from training.viclip import (
@@ -19,7 +21,7 @@ from training.viclip import (
     tokenize,
 )
 from training.viclip.attention import attention
-from training.viclip.tokenizer import shortened
+from training.viclip.tokenizer import _ids, _tokenizer, shortened
 from training.viclip.vision import kept_tokens, num_kept_tokens
 
 SMALL = ViCLIPConfig(
@@ -136,6 +138,11 @@ def test_tokens_are_clips() -> None:
     with torch.no_grad():
         assert torch.allclose(model.encode_text(tokens), model.encode_text(shortened(tokens)), atol=1e-6)
     assert clean_caption('A dog, jumping--over/under "it"!') == "a dog jumping over under it"
+
+
+@given(st.text(st.sampled_from("abc de'1 2.!<>|é\t"), max_size=40))
+def test_tokens_word_by_word_are_those_of_the_whole_text(text: str) -> None:
+    assert _ids(text) == _tokenizer()(text)["input_ids"][1:-1]
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -95,7 +95,7 @@ def test_by_time_travel_every_change_has_its_reason(states: tuple[Lake, int]) ->
 
 @pytest.fixture
 def embedded(embedded_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lake]:
-    monkeypatch.setattr("internvid_assets.cli._export", lambda *_: None)
+    monkeypatch.setattr("internvid_assets.home._export", lambda *_: None)
     lake = Lake(embedded_settings)
     yield lake
     lake.close()

@@ -406,7 +406,7 @@ def test_from_the_shell(
     lake, store = embedded
     lake.close()
     monkeypatch.setattr("internvid_assets.cli._forget_runs", lambda *_: None)
-    monkeypatch.setattr("internvid_assets.cli._export", lambda *_: None)
+    monkeypatch.setattr("internvid_assets.home._export", lambda *_: None)
     listed = tmp_path / "items"
     listed.write_text("video00001\n\n/videos/2.mp4\n")
     home = ["--home", str(embedded_settings.home)]

@@ -80,7 +80,7 @@ def test_a_page_tells_the_whole_life(
     dropped = "\n".join(why(lake, ids[3]))
     assert "dropped: black: black_share 0.95, max_black_share 0.9" in dropped and "release" not in dropped
     assert "dropped: still: still_share 0.6, max_still_share 0.5" in "\n".join(why(lake, ids[4]))  # the setting
-    monkeypatch.setattr("internvid_assets.cli._export", lambda *_: None)
+    monkeypatch.setattr("internvid_assets.home._export", lambda *_: None)
     lake.close()
     with pytest.raises(SystemExit) as ended:
         main(["why", ids[0], "--sheet", str(tmp_path / "sheet.jpg"), "--home", str(lake.settings.home)])

@@ -70,10 +70,11 @@ class AnswerLog:
                     self._held.pop(clip_id, None)
                 rest = [(clip_id, key, answer) for clip_id, held in self._held.items() for key, answer in held.items()]
                 self._fresh = []
-            old, self._segments = self._segments, set()
+            old = set(self._segments)
             self._write(rest)
             for segment in old:
                 self._store.delete(segment)
+            self._segments -= old
 
     def _flush_often(self) -> None:
         while not self._closed.wait(self._flush_seconds):
@@ -90,8 +91,14 @@ class AnswerLog:
             self._write(fresh)
 
     def _write(self, answers: list[tuple[str, str, dict[str, Any]]]) -> None:
+        """One segment of the answers; those that the store refuses are written with the next."""
         if not answers:
             return
         segment = f"{self._prefix}/{uuid.uuid4().hex}.jsonl"
-        self._store.put_bytes(segment, "".join(json.dumps(answer) + "\n" for answer in answers).encode())
+        try:
+            self._store.put_bytes(segment, "".join(json.dumps(answer) + "\n" for answer in answers).encode())
+        except Exception:
+            with self._lock:
+                self._fresh = answers + self._fresh
+            raise
         self._segments.add(segment)

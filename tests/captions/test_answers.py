@@ -6,8 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+
+import pytest
 
 from internvid_assets.captions.answers import AnswerLog
 from internvid_assets.settings import Settings
@@ -43,6 +46,28 @@ def test_only_what_is_not_settled_is_held(embedded_settings: Settings) -> None:
                 log.settle(f"clip{n}" for n in range(number + 1))
         assert log._held == {}
     assert keys(store) == []
+
+
+def test_what_the_store_refuses_is_told_and_written_with_the_next(
+    embedded_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(embedded_settings)
+    log, put_bytes = AnswerLog(store, "answers/coarse/b", flush_seconds=0.001), store.put_bytes
+    refused = threading.Event()
+
+    def refuse(key: str, data: bytes) -> None:
+        refused.set()
+        raise OSError("no room")
+
+    with pytest.raises(OSError, match="no room"), log:
+        monkeypatch.setattr(store, "put_bytes", refuse)
+        log.put("clip1", "a", {"text": "one"})
+        refused.wait()
+        log._flusher.join()
+        monkeypatch.setattr(store, "put_bytes", put_bytes)
+        log.put("clip2", "a", {"text": "two"})
+    with AnswerLog(store, "answers/coarse/b") as again:
+        assert again.get("clip1", "a") == {"text": "one"}
 
 
 def test_another_batch_keeps_its_own(embedded_settings: Settings) -> None:

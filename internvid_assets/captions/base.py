@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import signature
 from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
@@ -145,7 +146,12 @@ def load_captioner(name: str, options: Mapping[str, str] | None = None) -> Capti
     if name not in _BACKENDS:
         raise ValueError(f"captioner {name!r} does not exist: choose one of {', '.join(captioner_names())}")
     module, _, kind = _BACKENDS[name].partition(":")
+    captioner = getattr(import_module(module), kind)
+    known = list(signature(captioner).parameters)
+    for option in options or {}:
+        if option not in known:
+            raise ValueError(f"captions.options.{option} does not exist: {name} takes {', '.join(known)}")
     try:
-        return getattr(import_module(module), kind)(**(options or {}))
-    except (TypeError, ValueError) as error:
+        return captioner(**(options or {}))
+    except ValueError as error:
         raise ValueError(f"captions.options for {name}: {error}") from error

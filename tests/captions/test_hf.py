@@ -400,13 +400,13 @@ def test_frames_of_one_model_load_it_once(folders: dict[str, Path]) -> None:
         ("max_second_frames", "1.5", "max_second_frames = '1.5' must be a whole number"),
         ("merge_prompt", "summarize", "merge_prompt = 'summarize' must contain {texts}"),
         ("dtype", "int8", "dtype = 'int8' does not exist: choose one of auto, float32"),
-        ("image_models", "a/b", "unexpected keyword argument 'image_models'"),
+        ("image_models", "a/b", "captions.options.image_models does not exist: hf takes image_model, frame_model"),
     ],
 )
 def test_wrong_options_are_named(option: str, value: str, message: str) -> None:
     with pytest.raises(ValueError) as error:
         load_captioner("hf", {option: value})
-    assert str(error.value).startswith("captions.options for hf: ") and message in str(error.value)
+    assert str(error.value).startswith("captions.options") and message in str(error.value)
 
 
 @pytest.mark.parametrize("model", ["/no/such/folder", "no-such-owner/no-such-model", "clip", "empty"])

@@ -24,7 +24,7 @@ def dataset_release(
 ) -> dg.MaterializeResult:
     """One row is a published state of a subset: JSONL and Parquet files, card, Croissant and checksums, never changed."""
     stage = StageRun(context, lake)
-    result = publish_release(lake, store, settings.release, settings.trust, settings.cache_folder)
+    result = publish_release(lake, store, settings)
     return stage.finish(result, short_hash(settings.release), [f"subsets.{settings.release.release_subset}"])
 
 

@@ -15,30 +15,29 @@ from internvid_assets.lake import Append, Lake
 from internvid_assets.lake.stage import StageResult, short_hash
 from internvid_assets.release.export import ReleaseFacts, write_release
 from internvid_assets.release.shards import ShardOptions, shard_order, write_shards
-from internvid_assets.settings import ReleaseSettings, TrustSettings
+from internvid_assets.settings import ReleaseSettings, Settings
 from internvid_assets.store import ObjectStore
 from internvid_assets.subsets.trust import captions_of_subset, findings
 
 CODE_VERSION = "1"
 
 
-def publish_release(
-    lake: Lake, store: ObjectStore, settings: ReleaseSettings, trust: TrustSettings, cache: Path
-) -> StageResult:
+def publish_release(lake: Lake, store: ObjectStore, every: Settings) -> StageResult:
     """Export the release subset; the same pairs under the same settings are published once.
 
     Raises: ValueError when the subset does not exist, is empty, or has captions that cannot be trusted.
     """
-    subset = settings.release_subset
+    settings, subset = every.release, every.release.release_subset
     pairs, snapshot_id = _subset(lake, subset)
-    broken = [finding.told() for finding in findings(lake, captions_of_subset(subset), trust) if not finding.passed]
+    found = findings(lake, captions_of_subset(subset), every.trust, every.subsets.parameters)
+    broken = [finding.told() for finding in found if not finding.passed]
     if broken:
         raise ValueError(f"{subset} is not released, since its captions break a claim: {'; '.join(broken)}")
     content_hash = _content_hash(pairs, CODE_VERSION, settings.title, settings.license)
     held = lake.rows("select * from release.dataset_release where content_hash = ?", [content_hash])
     if held:
         return _unchanged(pairs.num_rows, held[0]["release_id"], store.uri(held[0]["manifest_key"]))
-    folder = _empty(cache / "releases" / content_hash)
+    folder = _empty(every.cache_folder / "releases" / content_hash)
     digest = write_release(folder, pairs, _facts(lake, settings, subset, snapshot_id))
     release_id = f"{subset}-{digest[:12]}"
     store.put_folder(f"releases/{release_id}", folder)

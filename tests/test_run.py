@@ -82,7 +82,7 @@ def test_what_was_found_agrees_with_the_truth(corpus: Path, done: Path) -> None:
     assert measures["cuts F1"].value >= 0.95
     assert measures["bad files refused for their reason"].value == 1.0
     assert measures["motion class"].value >= 0.8 and measures["motion class"].num_items >= 30
-    assert measures["subject named"].value >= 0.8
+    assert measures["subject named"].value >= 0.8 and measures["subject and motion named"].value >= 0.8
     assert measures["near duplicates F1"].value == 1.0
 
 

@@ -57,7 +57,15 @@ def compare(
         ),
         _share("captions", "motion class", [motion_labels.get(c["clip_id"]) == s["motion_class"] for c, s in motion]),
         _share("captions", "subject named", [s["subject"] in captions.get(c["clip_id"], "") for c, s in motion]),
+        _share(
+            "captions", "subject and motion named", [_is_told(s, captions.get(c["clip_id"], "")) for c, s in motion]
+        ),
     ]
+
+
+def _is_told(shot: Mapping[str, Any], caption: str) -> bool:
+    """Whether a caption names what moves and how."""
+    return shot["subject"] in caption and shot["motion_class"] in caption
 
 
 def _cuts(truth: Mapping[str, Any], by_video: Mapping[str, Sequence[Mapping[str, Any]]]) -> Measure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from bench.captions import embedded_captions, footage_clips, packaged_film
 from internvid_assets.captions.base import ClipInput, CoarseCaption, FineCaption, MergeInput, load_captioner
 from internvid_assets.captions.scene import movement_words, scene_words
 from internvid_assets.captions.speech import Speech, SpeechRecognizer
@@ -41,6 +43,12 @@ def test_embedded_sentences_say_motion_and_words() -> None:
         ),
     }
     assert [text for _, text in captioner.merge(inputs.values())] == list(inputs)
+
+
+def test_a_real_films_captions_are_never_empty_and_seldom_alike() -> None:
+    texts = embedded_captions(footage_clips([packaged_film()]))
+    assert len(texts) == 123 and all(text.strip() for text in texts)
+    assert Counter(texts).most_common(1)[0][1] <= 0.1 * len(texts)
 
 
 def test_a_scene_is_told_by_its_light_colours_and_layout() -> None:

@@ -46,6 +46,7 @@ from training.shards import ShardManifest
 
 RELEASE = ReleaseSettings(shard_size=6, shard_frames=2, shard_short_side=16, training_subset="internvid_10m",
                           release_subset="internvid_10m")  # fmt: skip
+LENIENT = TrustSettings(max_repeated_share=1)
 SECRETS = ("video00005", "/videos/5.mp4", "Title 5", "secret words of 5")
 """Of the greatest video: the catalog's column statistics name it too."""
 
@@ -84,7 +85,7 @@ def make(lake: Lake, store: ObjectStore, settings: Settings, cache: Path) -> Non
     for model in discover():
         result = build_model(lake, model, bare)
         lake.commit(result.write(model.table, "test", None, 0, []), result.changes)
-    publish(lake, store, cache)
+    publish(lake, store, settings, cache)
     shards_id = lake.value("select shards_id from release.training_shards limit 1")
     put(lake, "viclip.viclip_checkpoint", [{"checkpoint_id": "tiny-1", "shards_id": shards_id, "role": "viclip"}])
     put(lake, "viclip.viclip_evaluation", [{"checkpoint_id": "tiny-1", "report_key": "reports/tiny-1", "value": 0.5}])
@@ -95,10 +96,10 @@ def make(lake: Lake, store: ObjectStore, settings: Settings, cache: Path) -> Non
             log.put(clip, "key", {"text": f"secret words of {int(clip[5:10])}"})
 
 
-def publish(lake: Lake, store: ObjectStore, cache: Path) -> None:
+def publish(lake: Lake, store: ObjectStore, settings: Settings, cache: Path) -> None:
     """Release and shards of the subset as it now is."""
     for result in (
-        publish_release(lake, store, RELEASE, TrustSettings(max_repeated_share=1), cache),
+        publish_release(lake, store, settings.model_copy(update={"release": RELEASE, "trust": LENIENT})),
         build_shards(lake, store, RELEASE, cache, quiet),
     ):
         lake.commit(result.write("release", "test", None, 0, []), result.changes)
@@ -194,10 +195,12 @@ def test_nothing_is_recoverable(made: Lake, store: ObjectStore, settings: Settin
     assert list(store.keys("reports/")) == ["reports/tiny-1/accuracy.png"]
     text = store.get_bytes(f"takedowns/{receipt['takedown_id']}/receipt.txt").decode()
     assert "asked by its owner" in text and "Title 5" not in text and "/videos/5" not in text
-    _what_was_published_is_withdrawn(made, store, receipt, tmp_path)
+    _what_was_published_is_withdrawn(made, store, settings, receipt, tmp_path / "cache")
 
 
-def _what_was_published_is_withdrawn(lake: Lake, store: ObjectStore, receipt: dict, tmp_path: Path) -> None:
+def _what_was_published_is_withdrawn(
+    lake: Lake, store: ObjectStore, settings: Settings, receipt: dict, cache: Path
+) -> None:
     """Untouched shards stay, training refuses by the name of the takedown, and both are made anew."""
     [shards_id], [release_id] = receipt["shards_withdrawn"], receipt["releases_to_issue_again"]
     held = [key for key in store.keys(f"shards/{shards_id}/") if key.endswith(".tar")]
@@ -209,7 +212,7 @@ def _what_was_published_is_withdrawn(lake: Lake, store: ObjectStore, receipt: di
         "README.md", "SHA256SUMS", "WITHDRAWN", "croissant.json", "manifest.json",
     ]  # fmt: skip
     assert (torn_releases(lake, store), torn_shards(lake, store)) == ([], [])
-    publish(lake, store, tmp_path / "cache")
+    publish(lake, store, settings, cache)
     newest = lake.value("select max_by(shards_id, snapshot_id) from release.training_shards")
     assert newest != shards_id and ShardManifest.read(store.local_folder(f"shards/{newest}")).total == 20
     assert (torn_releases(lake, store), torn_shards(lake, store)) == ([], [])

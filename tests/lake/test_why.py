@@ -58,7 +58,9 @@ def home(embedded_settings: Settings, tmp_path: Path) -> Iterator[tuple[Lake, Ob
         result = build_model(lake, model, settings)
         lake.commit(result.write(model.table, "test", None, 0, []), result.changes)
     for result in (
-        publish_release(lake, store, RELEASE, TrustSettings(max_repeated_share=1), tmp_path / "cache"),
+        publish_release(
+            lake, store, settings.model_copy(update={"release": RELEASE, "trust": TrustSettings(max_repeated_share=1)})
+        ),
         build_shards(lake, store, RELEASE, tmp_path / "cache", quiet),
     ):
         lake.commit(result.write("release", "test", None, 0, []), result.changes)

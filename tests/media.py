@@ -36,14 +36,19 @@ class Encoding:
         return f"{self.name}-{self.pixel_format}-{self.size[0]}x{self.size[1]}{self.suffix}"
 
 
-_AOM = "libaom-av1"
-"""Encoded by Debian's ffmpeg: PyAV has only SVT-AV1, which gives a process of root's the highest real-time priority."""
+_AOM, _X265 = "libaom-av1", "libx265"
+_APART = {
+    _AOM: ("-cpu-used", "8", "-crf", "20"),
+    _X265: ("-preset", "fast", "-x265-params", "log-level=error:pools=none"),
+}
+"""Encoded by Debian's ffmpeg, with these options. PyAV's only encoder of AV1, SVT, gives a process of root's the highest
+real-time priority, and its x265 has crashed in tests."""
 
 ENCODINGS = (
     Encoding("libx264", ".mp4"), Encoding("libx264", ".mkv", "yuv444p", (95, 63)), Encoding("libx264", ".mov", "yuv422p10le"),
     Encoding("libx264", ".ts"), Encoding("libx264", ".avi"), Encoding("libx264", ".mp4", "yuvj420p"),
-    Encoding("libx265", ".mp4", "yuv420p10le"), Encoding("libx265", ".mp4", "yuv420p12le"),
-    Encoding("libx265", ".mkv", "yuv444p10le"),
+    Encoding(_X265, ".mp4", "yuv420p10le"), Encoding(_X265, ".mp4", "yuv420p12le"),
+    Encoding(_X265, ".mkv", "yuv444p10le"),
     Encoding("libvpx", ".webm"), Encoding("libvpx-vp9", ".webm", "yuv420p", (97, 65)),
     Encoding(_AOM, ".mp4", "yuv420p10le"), Encoding(_AOM, ".mkv"),
     Encoding("mpeg2video", ".mpg"), Encoding("mpeg4", ".mp4"), Encoding("mpeg4", ".avi"), Encoding("mjpeg", ".avi", "yuvj420p"),
@@ -66,11 +71,11 @@ def write_video(
     With `fast_start` an MP4's index comes first; `options` are the encoder's.
     """
     chosen = encoding or Encoding("libx264", path.suffix)
-    if chosen.name == _AOM:
+    if chosen.name in _APART:
         whole = write_video(
             path.with_suffix(".whole.mkv"), pictures, Encoding("ffv1", ".mkv", chosen.pixel_format), fps
         )
-        ffmpeg("-i", whole, "-c:v", _AOM, "-cpu-used", "8", "-crf", "20", path)
+        ffmpeg("-i", whole, "-c:v", chosen.name, *_APART[chosen.name], path)
         return path
     base = time_base or Fraction(1, fps)
     with av.open(str(path), "w", options={"movflags": "faststart"} if fast_start else {}) as container:

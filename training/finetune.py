@@ -23,11 +23,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from training.annotated import AnnotatedClips, make_order
 from training.benchmarks import Benchmark, load_benchmark, load_standard
 from training.classify import SCALE, classify_step, layered_optimiser
 from training.contenders import FINETUNING as FINETUNED_ON
 from training.data import Batch, batches
+from training.data.annotated import AnnotatedClips, make_order
 from training.engine import clamp_temperature, start_processes
 from training.evaluate import named
 from training.flops import peak_flops_per_second, training_flops

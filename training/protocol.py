@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from training.benchmarks.templates import ACTIONCLIP
-from training.video import Sampling
+from training.data.video import Sampling
 
 
 @dataclass(frozen=True)

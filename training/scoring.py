@@ -19,9 +19,9 @@ from tqdm import tqdm
 from training.benchmarks import Benchmark
 from training.contenders import Contender
 from training.data import ShardReader, decode, resized
+from training.data.video import centre_crops, positions, read_frames
 from training.protocol import Protocol
 from training.viclip import ViCLIP
-from training.video import centre_crops, positions, read_frames
 
 _BATCH_CLIPS, _BATCH_TEXTS = 16, 256
 Pictures = list[np.ndarray]

@@ -42,7 +42,7 @@ from internvid_assets.videos.sources import discover as discover_sources
 from internvid_assets.videos.sources import open_batches
 from tests.captions.homes import make_home, put
 from tests.media import ffmpeg, write_shots
-from training.shards import ShardManifest
+from training.data.shards import ShardManifest
 
 RELEASE = ReleaseSettings(shard_size=6, shard_frames=2, shard_short_side=16, training_subset="internvid_10m",
                           release_subset="internvid_10m")  # fmt: skip

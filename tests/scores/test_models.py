@@ -113,11 +113,11 @@ def test_long_captions_are_cut_at_the_models_length(folders: dict[str, Path], ki
 
 
 def test_viclip_scores_as_the_evaluation_does(folders: dict[str, Path]) -> None:
-    from training.data import choose_frames, decode, resized
+    from training.data import choose_frames, resized
     from training.viclip import load_viclip, normalise
 
     model, frames = load_viclip(folders["viclip"]), clip(3)
-    pictures = [decode(frames.uniform[i].jpeg) for i in choose_frames(16, 8, None)]
+    pictures = [frames.uniform[i].rgb() for i in choose_frames(16, 8, None)]
     with torch.inference_mode():
         video = model.encode_video(normalise(torch.from_numpy(resized(pictures, 32)[None])))
         wanted = float((video @ model.encode_text(["A red circle, moves!"]).T)[0, 0])

@@ -14,21 +14,9 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.batch import Crop, resize_on_device
-from training.data import (
-    EpochOrder,
-    ShardManifest,
-    ShardReader,
-    TrainingClips,
-    _crop,
-    augmented,
-    batches,
-    choose_frames,
-    decode,
-    decode_small,
-    max_bytes,
-    resized,
-)  # fmt: skip
+from training.data import EpochOrder, ShardManifest, ShardReader, TrainingClips, batches, choose_frames, decode, resized
+from training.data.crops import Crop, Window, augmented, max_bytes, random_window, resize_on_device
+from training.data.frames import decode_small
 from training.recipe import DataConfig
 
 sizes = st.lists(st.integers(1, 12), min_size=1, max_size=8)
@@ -95,11 +83,11 @@ def test_crops_look_the_same_whoever_resizes_them(side: int, size: int) -> None:
     memory = np.empty(max_bytes(2, size), np.uint8)
     flips = set()
     for seed in range(8):
-        crop = augmented(iter(pictures), 2, size, DataConfig(), np.random.default_rng(seed), memory)
+        crop = augmented(pictures, size, DataConfig(), np.random.default_rng(seed), memory)
         rng = np.random.default_rng(seed)
-        top, left, h, w = _crop(side, side, 0.5, rng)
+        window = random_window(side, side, 0.5, rng)
         flips.add(flip := rng.random() < 0.5)
-        cuts = [picture[top : top + h, left : left + w] for picture in pictures]
+        cuts = [window.of(picture) for picture in pictures]
         assert np.array_equal(crop.video(size), resized([cv2.flip(c, 1) if flip else c for c in cuts], size))
     assert flips == {False, True}
 
@@ -107,13 +95,13 @@ def test_crops_look_the_same_whoever_resizes_them(side: int, size: int) -> None:
 def test_frames_of_two_sizes_are_refused() -> None:
     pictures = [np.zeros((40, 40, 3), np.uint8), np.zeros((40, 50, 3), np.uint8)]
     with pytest.raises(ValueError, match=r"differ in size: \(40, 40\) and \(40, 50\)"):
-        augmented(pictures, 2, 32, DataConfig(), np.random.default_rng(0), np.empty(max_bytes(2, 32), np.uint8))
+        augmented(pictures, 32, DataConfig(), np.random.default_rng(0), np.empty(max_bytes(2, 32), np.uint8))
 
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize(("height", "width", "size"), [(60, 76, 64), (40, 30, 64), (64, 64, 64)])
 def test_torch_resizes_as_opencv(height: int, width: int, size: int, flip: bool) -> None:
-    crop = Crop(smooth_pictures(height, width), flip)
+    crop = Crop(smooth_pictures(height, width), Window(0, 0, height, width), flip)
     ours = resize_on_device(torch.from_numpy(crop.frames_THWC), flip, size).numpy()
     difference = np.abs(ours.astype(int) - crop.video(size))
     assert difference.max() <= 1 and difference.mean() < 0.1
@@ -152,6 +140,24 @@ def test_cached_pictures_are_small_and_look_the_same(height: int, width: int, si
     assert small.shape[:2] == size
     whole = cv2.resize(decode(jpeg), size[::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(small.astype(int) - whole).mean() < 3
+
+
+def test_frames_are_decoded_as_by_opencv_and_never_in_part() -> None:
+    jpeg = cv2.imencode(".jpg", smooth_pictures(62, 85)[0])[1].tobytes()
+    memory = np.zeros(62 * 85 * 3 + 5, np.uint8)
+    picture = decode(jpeg, memory)
+    assert np.array_equal(picture, cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB))
+    assert np.array_equal(memory[:-5].reshape(62, 85, 3), picture) and not memory[-5:].any()
+    for damaged in (jpeg[: len(jpeg) // 2], b"", b"GIF89a"):
+        with pytest.raises(ValueError, match="not a whole JPEG"):
+            decode(damaged)
+
+
+def test_stored_frames_of_two_sizes_are_refused() -> None:
+    jpegs = [cv2.imencode(".jpg", smooth_pictures(40, width)[0])[1].tobytes() for width in (40, 50)]
+    for frames in (jpegs, jpegs[::-1]):
+        with pytest.raises(ValueError, match="differ in size"):
+            augmented(frames, 32, DataConfig(), np.random.default_rng(0), np.empty(max_bytes(2, 32), np.uint8))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

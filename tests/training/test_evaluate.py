@@ -16,12 +16,12 @@ from tests.media import moving_pictures, write_video
 from tests.training.toys import save_model
 from training.benchmarks import Benchmark, training_pairs
 from training.contenders import Contender, load_contender
+from training.data.video import centre_crops, positions, read_frames
 from training.evaluate import main
 from training.findings import confusion_table, mistakes
 from training.heads import VideoClassifier, load_head, save_head, split_state
 from training.protocol import Protocol
 from training.scoring import Scores, read_benchmark, score
-from training.video import centre_crops, positions, read_frames
 
 NUM_VIDEOS, NUM_FRAMES = 6, 20
 

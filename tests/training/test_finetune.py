@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +19,10 @@ from safetensors.torch import load_file
 
 from tests.media import write_video
 from tests.training.toys import TINY, save_model
-from training.annotated import AnnotatedClips, make_order
 from training.benchmarks import Benchmark, load_benchmark
 from training.classify import depth, layered_optimiser, mix, smooth_labels
 from training.contenders import load_contender
+from training.data.annotated import AnnotatedClips, make_order
 from training.evaluate import main as evaluate_main
 from training.finetune import main as finetune_main
 from training.finetune import starting_model
@@ -302,6 +303,8 @@ def test_the_recipes_say_what_table_10_and_umt_say() -> None:
         "msvd": (2e-5, 10, 64, 0.3), "anet": (4e-5, 20, 150, 0.2),
     }  # fmt: skip
     k710, k400 = load_finetuning("finetune_k710"), load_finetuning("finetune_k400")
+    for name in ("k600", "k700"):
+        assert replace(load_finetuning(f"finetune_{name}"), name=k400.name, benchmark="k400") == k400
     assert (k710.stages[0].learning_rate, k710.stages[0].epochs, k710.layer_decay) == (2e-4, 20, 0.85)
     assert (k400.stages[0].learning_rate, k400.stages[0].epochs, k400.model.vision.num_frames) == (2e-5, 5, 8)
     assert not load_finetuning("finetune_ssv2").data.horizontal_flip

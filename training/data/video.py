@@ -13,7 +13,7 @@ import av
 import cv2
 import numpy as np
 
-from training.data import choose_frames
+from training.data.frames import choose_frames
 
 Sampling = Literal["middle", "endpoints"]
 Positions = Callable[[int], list[int]]

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from tests.conftest import free_ports
+from tests.servers import free_ports
 from training.engine import build_engine, clamp_temperature, start_processes
 from training.loss import contrastive_loss
 from training.micro import backward_step

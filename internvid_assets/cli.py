@@ -205,6 +205,36 @@ def recaption(
 
 
 @app.command()
+def costs(home: Home = None) -> None:
+    """What every stage used up, in all, for each kept clip and for each hour of video."""
+    settings = settings_of(home, must_exist=True)
+    from internvid_assets.costs.ledger import Ledger, table
+    from internvid_assets.lake import Lake
+
+    typer.echo("\n".join(table(Ledger.read(Lake(settings)), settings.costs)))
+
+
+@app.command()
+def plan(
+    videos: Annotated[float | None, typer.Option(help="How many videos; default: by the hours.", min=1)] = None,
+    hours: Annotated[float | None, typer.Option(help="How many hours; default: by the videos.", min=0)] = None,
+    days: Annotated[float, typer.Option(help="How long it may take.", min=0.1)] = 30,
+    cores: Annotated[int, typer.Option(help="Of one pod or machine.", min=1)] = 16,
+    home: Home = None,
+) -> None:
+    """What so many videos would cost, extrapolated from what was measured in this home: CPU, GPU, storage, money, pods."""
+    settings = settings_of(home, must_exist=True)
+    from internvid_assets.costs.plan import lines, make_plan
+    from internvid_assets.lake import Lake
+
+    try:
+        made = make_plan(Lake(settings), settings.costs, videos, hours)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    typer.echo("\n".join(lines(made, settings.costs, days, cores)))
+
+
+@app.command()
 def review(
     home: Home = None,
     sample: Annotated[int, typer.Option(help="How many captions to draw.", min=1)] = 100,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from internvid_assets.captions.recaption import improvement, policy_sql
 from internvid_assets.captions.recipe import load_recipe
@@ -18,6 +18,9 @@ from internvid_assets.settings import Settings
 from internvid_assets.status import print_status
 from internvid_assets.viclip.launch import check_settings
 from internvid_assets.videos.sources import SourceError, discover, open_batches
+
+if TYPE_CHECKING:
+    from internvid_assets.automation import RunOutcome
 
 
 def run_path(settings: Settings, sources: Sequence[str], until: str | None) -> None:
@@ -52,10 +55,21 @@ def run_path(settings: Settings, sources: Sequence[str], until: str | None) -> N
         chosen = [table for table in tables if table in rest]
         if chosen and not any(outcome.error for outcome in outcomes):
             outcomes.append(automation.run_job(job, chosen))
-    failed = [f"{outcome.name}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
     print_status(lake, settings)
-    if failed:
+    if failed := _failures(outcomes):
         raise RunFailed("; ".join(failed))
+
+
+def _failures(outcomes: Sequence[RunOutcome]) -> list[str]:
+    """A line for each thing that went wrong, with the first runs that it stopped."""
+    stopped: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.error is not None:
+            stopped.setdefault(outcome.error, []).append(outcome.name)
+    return [
+        f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {error}"
+        for error, names in stopped.items()
+    ]
 
 
 def recaption_home(settings: Settings, budget: int | None, minutes: float | None, policy: str | None) -> None:

@@ -143,6 +143,18 @@ class TrustSettings(_Section):
     """Share of reviewed captions that were accepted; counts only where some were reviewed."""
 
 
+class CostSettings(_Section):
+    """Prices, in whatever money the operator counts, and what may be spent before batches and trainings begin no more."""
+
+    cpu_hour_price: float = Field(default=0.0, ge=0)
+    gpu_hour_price: float = Field(default=0.0, ge=0)
+    gib_month_price: float = Field(default=0.0, ge=0)
+    """Of stored media and tables; `internvid plan` tells it."""
+    max_money: float | None = Field(default=None, ge=0)
+    max_cpu_hours: float | None = Field(default=None, ge=0)
+    max_gpu_hours: float | None = Field(default=None, ge=0)
+
+
 class SubsetSettings(_Section):
     """Parameters of the SQL models, by name; the files give the defaults."""
 
@@ -199,6 +211,7 @@ class Settings(BaseSettings):
     trust: TrustSettings = TrustSettings()
     subsets: SubsetSettings = SubsetSettings()
     release: ReleaseSettings = ReleaseSettings()
+    costs: CostSettings = CostSettings()
     viclip: ViclipSettings = ViclipSettings()
 
     @classmethod

@@ -60,13 +60,14 @@ def cut_batch(
     done = {row["video_id"] for row in kept_rows} | {item.item_id for item in kept_refusals}
     todo = [v for v in videos if v["video_id"] not in done]
     uris = {v["video_id"]: v["source_uri"] for v in videos}
-    rows, refused, num_errors = list(kept_rows), list(kept_refusals), 0
+    rows, refused, num_errors, cpu_seconds = list(kept_rows), list(kept_refusals), 0, 0.0
     limits = ScanLimits(settings.seconds_limit, settings.memory_limit_mib, settings.output_limit_mib)
     with tempfile.TemporaryDirectory() as folder:
         pairs = [(v["video_id"], store.local_path(v["media_key"])) for v in todo]
         outcomes = scan_videos(pairs, scan_options(settings), limits, workers, Path(folder))
         for scanned in progress(outcomes, "clips", total=len(pairs)):
             num_errors += scanned.num_decode_errors
+            cpu_seconds += scanned.cpu_seconds
             rows += _stored(scanned, store, batch)
             refused += _refusals(scanned, uris[scanned.video_id])
     rows.sort(key=lambda row: (row["video_id"], row["clip_index"]))
@@ -84,6 +85,7 @@ def cut_batch(
             "decode_errors": num_errors,
             "clip_seconds": sum(row["end_seconds"] - row["start_seconds"] for row in rows),
         },
+        costs={"cpu_seconds": cpu_seconds},
     )
 
 

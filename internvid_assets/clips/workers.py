@@ -50,6 +50,7 @@ class Scanned:
     num_decode_errors: int = 0
     reason: str | None = None
     detail: str = ""
+    cpu_seconds: float = 0.0  # 0 where the process was killed before it could tell
 
 
 def scan_videos(
@@ -135,6 +136,9 @@ def _scan_process(
             where = f"{Path(place.filename).name}:{place.lineno}"
             detail = f"{f'{type(error).__name__}: {error}'.splitlines()[0]} ({where})"
             outcome = Scanned(video_id, reason="scan_failed", detail=detail)
+    if isinstance(outcome, Scanned):
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        outcome = replace(outcome, cpu_seconds=used.ru_utime + used.ru_stime)
     sender.send(outcome)
     sender.close()
     os._exit(0)  # what a broken decoder left behind is not torn down: that might hang

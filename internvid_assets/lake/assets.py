@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import cache
 from typing import Any
 
 import dagster as dg
 
+from internvid_assets.costs.ledger import check_budget
+from internvid_assets.costs.meter import Reading
 from internvid_assets.lake.catalog import Lake
 from internvid_assets.lake.stage import StageResult
 from internvid_assets.lake.tables import columns_of
@@ -73,15 +75,25 @@ def _sum(counts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 class StageRun:
-    """One asset's read-decide-store-report: made before reading, finished with the result."""
+    """One asset's read-decide-store-report: made before reading, finished with the result.
 
-    def __init__(self, context: dg.AssetExecutionContext, lake: Lake):
+    Args:
+        is_costly: whether it begins only while the budget lasts; None: when it is partitioned, as all are that cost much for
+            each video. What is cheap goes on, so that what was made can be released.
+
+    Raises: BudgetError.
+    """
+
+    def __init__(self, context: dg.AssetExecutionContext, lake: Lake, is_costly: bool | None = None):
         self.context = context
         self.lake = lake
         is_batched = context.assets_def.partitions_def is not None
+        if is_batched if is_costly is None else is_costly:
+            check_budget(lake, lake.settings.costs)
         self.batch: str = context.partition_key if is_batched else ""
         self.read_snapshot_id = lake.snapshot_id()
-        self._started = self._part_started = time.perf_counter()
+        self._started = time.perf_counter()
+        self._part_started = Reading.now()
 
     def finish(
         self, result: StageResult, config_hash: str = "", inputs: Sequence[str] | None = None, **metadata: Any
@@ -122,8 +134,9 @@ class StageRun:
         )
 
     def _store(self, part: StageResult, config_hash: str, inputs: Sequence[str] | None) -> _Stored:
-        """Commit one part; its seconds are those since the part before."""
+        """Commit one part; its seconds and costs are those since the part before."""
         key = self.context.asset_key
+        part = replace(part, costs=_sum([part.costs, self._part_started.costs()]))
         write = part.write(
             table_name(key),
             self.context.run.run_id,
@@ -132,10 +145,10 @@ class StageRun:
             [(name, self.batch or None) for name in inputs or self._inputs()],
             self.context.assets_def.code_versions_by_key.get(key) or "",
             config_hash,
-            time.perf_counter() - self._part_started,
+            time.perf_counter() - self._part_started.wall,
         )
         commit = self.lake.commit(write, part.changes)
-        self._part_started = time.perf_counter()
+        self._part_started = Reading.now()
         return _Stored(part.num_in, part.num_out, part.drops, part.costs, part.metadata, *astuple(commit))
 
     def _num_rows(self) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from internvid_assets.costs.meter import count_bytes
 from internvid_assets.settings import S3Settings, Settings
 
 _CHUNK_BYTES = 1 << 20
@@ -103,10 +104,10 @@ def _checked_key(key: str) -> str:
 
 
 class LocalStore(ObjectStore):
-    """Objects as files of one folder."""
+    """Objects as files of one folder; of a cache nothing is told to the cost ledger."""
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path, is_cache: bool = False):
+        self.root, self.is_cache = root, is_cache
 
     def _path(self, key: str) -> Path:
         return self.root / _checked_key(key)
@@ -126,6 +127,8 @@ class LocalStore(ObjectStore):
                 os.fsync(out.fileno())
             os.chmod(temporary, 0o644)
             os.link(temporary, target)
+            if not self.is_cache:
+                count_bytes("bytes_stored", target.stat().st_size)
         except FileExistsError:
             self._same_or_raise(key, path, sha256)
         finally:
@@ -167,7 +170,7 @@ class S3Store(ObjectStore):
     def __init__(self, root_uri: str, settings: S3Settings, cache: Path):
         self.bucket, _, prefix = root_uri.removeprefix("s3://").partition("/")
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self.cache = LocalStore(cache)
+        self.cache = LocalStore(cache, is_cache=True)
         self._settings = settings
         self._client: Any = None
 
@@ -208,6 +211,7 @@ class S3Store(ObjectStore):
                 self.client.put_object(
                     Bucket=self.bucket, Key=self.prefix + key, Body=body, Metadata={"sha256": digest}, IfNoneMatch="*"
                 )
+            count_bytes("bytes_stored", path.stat().st_size)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (409, 412) or not self._has(key, digest):
                 raise
@@ -229,6 +233,7 @@ class S3Store(ObjectStore):
                 temporary = Path(folder) / "object"
                 self.client.download_file(self.bucket, self.prefix + key, str(temporary))
                 self.cache.put_file(key, temporary)
+                count_bytes("bytes_fetched", temporary.stat().st_size)
         return self.cache.local_path(key)
 
     def exists(self, key: str) -> bool:

@@ -51,7 +51,7 @@ def viclip_checkpoint(
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult:
     """One row is a trained model: the recipe's ViCLIP, or the control that it is compared with."""
-    stage = StageRun(context, lake)
+    stage = StageRun(context, lake, is_costly=True)
     viclip = config.applied(settings.viclip)
     result = train_models(lake, store, viclip, settings.release.training_subset, settings.cache_folder, _pipes(context))
     return stage.finish(result, str(result.metadata["run_key"]))

@@ -205,6 +205,25 @@ def recaption(
 
 
 @app.command()
+def stale(
+    home: Home = None,
+    captioner: Annotated[str | None, typer.Option(help="As if this one were set.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: every batch.")] = False,
+) -> None:
+    """What a run would make again, why, and how long it would take; runs nothing."""
+    settings = settings_of(home, must_exist=True, captioner=captioner)
+    from internvid_assets.lake import Lake
+    from internvid_assets.lake.stale import lines
+    from internvid_assets.staleness import stale_assets
+
+    try:
+        found = stale_assets(Lake(settings), settings)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    typer.echo(json.dumps([asdict(item) for item in found], indent=1) if as_json else "\n".join(lines(found)))
+
+
+@app.command()
 def costs(home: Home = None) -> None:
     """What every stage used up, in all, for each kept clip and for each hour of video."""
     settings = settings_of(home, must_exist=True)

@@ -37,20 +37,42 @@ def code_version(version: str) -> str:
 
 def num_missing(lake: Lake, recipe: Recipe, batch: str) -> dict[str, tuple[str, int]]:
     """For each table of texts from frames: the recipe's version, and how many clips of the batch lack a text by it."""
-    steps = {
-        "captions.coarse_captions": (recipe.coarse.name, recipe.version("coarse")),
-        "captions.fine_captions": (recipe.fine.name, recipe.version("fine")),
-        "captions.captions": (recipe.name, recipe.version("merge")),
-    }
     return {
-        table: (version, lake.value(
-            "select count(*) from clips.clips as c where c.batch = $batch and not exists "
-            f"(select 1 from {table} as held where held.batch = $batch and held.clip_id = c.clip_id "
-            "and held.captioner = $name and held.captioner_version = $version)",
-            {"batch": batch, "name": name, "version": version},
-        ))
-        for table, (name, version) in steps.items()
-    }  # fmt: skip
+        table: (version, _missing(lake, table, name, version, "where batch = $batch", {"batch": batch}).get(batch, 0))
+        for table, name, version in _steps(recipe)
+    }
+
+
+def missing_by_batch(lake: Lake, recipe: Recipe) -> dict[tuple[str, str], int]:
+    """How many clips lack a text by the recipe's versions, by table and batch; 0 where none does."""
+    steps = [*_steps(recipe), ("captions.transcripts", None, recipe.transcriber.version)]
+    return {
+        (table, batch): count
+        for table, name, version in steps
+        for batch, count in _missing(lake, table, name, version).items()
+    }
+
+
+def _steps(recipe: Recipe) -> list[tuple[str, str, str]]:
+    return [
+        ("captions.coarse_captions", recipe.coarse.name, recipe.version("coarse")),
+        ("captions.fine_captions", recipe.fine.name, recipe.version("fine")),
+        ("captions.captions", recipe.name, recipe.version("merge")),
+    ]
+
+
+def _missing(
+    lake: Lake, table: str, name: str | None, version: str, where: str = "", given: dict[str, str] | None = None
+) -> dict[str, int]:
+    """Clips without a text of the version, by batch; with name None by whatever captioner."""
+    rows = lake.rows(
+        f"with clips as (from clips.clips {where}), held as (select distinct batch, clip_id from {table} "
+        f"{where or 'where true'} and ($name is null or captioner = $name) and captioner_version = $version) "
+        "select batch, count(*) filter (held.clip_id is null) as num_missing from clips left join held using (batch, clip_id) "
+        "group by batch",
+        {"name": name, "version": version, **(given or {})},
+    )
+    return {row["batch"]: row["num_missing"] for row in rows}
 
 
 def coarse_parts(

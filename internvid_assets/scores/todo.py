@@ -71,6 +71,27 @@ def missing(lake: Lake, scorers: Sequence[Scorer], batch: str, clip_ids: Sequenc
     return todo, {row["item_id"] for row in refused}
 
 
+def missing_by_batch(lake: Lake, scorers: Sequence[Scorer]) -> dict[str, int]:
+    """How many numbers the current scorers lack, by batch; 0 where none is lacking."""
+    rows = lake.joined(_MISSING_BY_BATCH, _wanted(scorers, [""]))
+    return {row["batch"]: row["num_missing"] for row in rows}
+
+
+_MISSING_BY_BATCH = """
+with items as (
+    select batch, true as is_caption, count(distinct (clip_id, captioner, captioner_version)) as num_items
+    from captions.captions group by batch
+    union all
+    select batch, false, count(*) from clips.clips group by batch
+), held as (
+    select batch, scorer, count(distinct (clip_id, captioner, captioner_version)) as num_held
+    from scores.clip_scores semi join given using (scorer, scorer_backend, scorer_version) group by batch, scorer
+)
+select items.batch, sum(greatest(items.num_items - coalesce(held.num_held, 0), 0))::bigint as num_missing
+from items inner join given on given.is_caption = items.is_caption
+left join held on held.batch = items.batch and held.scorer = given.scorer
+group by items.batch
+"""
 _MISSING = """
 with items as (
     select clip_id, captioner, captioner_version, text, true as is_caption from captions.captions where batch = '{batch}'

@@ -55,6 +55,14 @@ def stale_after(home: Path, *jobs: tuple, **settings: str) -> list[str]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def told(home: Path, **settings: str) -> dict[str, int]:
+    """The tables that `internvid stale` says lack rows by the current versions, and how many."""
+    env = {**os.environ, "INTERNVID_HOME": str(home), "INTERNVID_SCORES__NSFW": "none", **settings}
+    command = [sys.executable, "-c", "from internvid_assets.cli import main; main()", "stale", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, check=True)
+    return {item["table"]: item["num_items"] for item in json.loads(done.stdout) if item["num_items"]}
+
+
 def recaption(budget: int) -> tuple:
     return ("recaption", None, None, {"ops": {"recaption_stale_clips": {"config": {"budget": budget}}}})
 
@@ -66,9 +74,12 @@ def test_another_merge_rule_makes_the_captions_stale_and_nothing_else(tmp_path: 
     lake.close()
     first = [("build_dataset", [*TEXTS, "scores.clip_scores"], "b", None), ("refresh_subsets", None, None, None)]
     assert stale_after(tmp_path, *first) == []
+    assert told(tmp_path) == {}
     other = {"INTERNVID_CAPTIONS__MERGE_RULE": "coarse"}
     assert stale_after(tmp_path, **other) == ["captions.captions"]
+    assert told(tmp_path, **other) == {"captions.captions": 6}
     assert stale_after(tmp_path, recaption(2), **other) == ["captions.captions"]  # four of six are still stale
+    assert told(tmp_path, **other) == {"captions.captions": 4}
     assert stale_after(tmp_path, recaption(100), **other) == []
     assert stale_after(tmp_path) == ["captions.captions"]
     other_frames = {"INTERNVID_CAPTIONS__OPTIONS": '{"max_second_frames": "1"}'}

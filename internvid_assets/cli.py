@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -221,6 +222,33 @@ def stale(
     except ValueError as error:
         raise UsageError(str(error)) from error
     typer.echo(json.dumps([asdict(item) for item in found], indent=1) if as_json else "\n".join(lines(found)))
+
+
+@app.command()
+def openlineage(
+    url: Annotated[
+        str | None, typer.Option(help="A catalog; default: what OPENLINEAGE_URL or openlineage.yml say.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(help="Append the events to a file, one a line.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only writes after this time (UTC).")] = None,
+    home: Home = None,
+) -> None:
+    """Send the lineage of every write to an OpenLineage catalog, or write it to a file. Safe to repeat."""
+    settings = settings_of(home, must_exist=True)
+    from internvid_assets.lake import Lake
+    from internvid_assets.lake.openlineage import client_of, events
+
+    count = 0
+    try:
+        client = client_of(url, file)
+        for event in events(Lake(settings), since):
+            client.emit(event)
+            count += 1
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    except OSError as error:  # what requests raises
+        raise RunFailed(f"the OpenLineage catalog took {count} events and then failed: {error}") from error
+    typer.echo(f"{count} events of {count // 2} writes")
 
 
 @app.command()

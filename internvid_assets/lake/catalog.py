@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from internvid_assets.lake.changes import Append, Change, Commit, Write, apply, record
 from internvid_assets.lake.locks import CommitLocks
-from internvid_assets.lake.tables import declared_tables
+from internvid_assets.lake.tables import declared_tables, id_column
 from internvid_assets.settings import S3Settings, Settings
 
 T = TypeVar("T")
@@ -36,6 +36,8 @@ _CONFLICT_WORDS = (
     "retry count",
     "already exists",
 )
+_FILE_SIZE = "64MB"
+"""Of a data file, at most: a takedown writes those that it touches anew, whole."""
 SCHEMAS = (
     "videos", "clips", "captions", "scores", "staging", "intermediate", "subsets", "release", "viclip", "lineage",
 )  # fmt: skip
@@ -194,14 +196,21 @@ class Lake:
             missing = [column for column in wanted if column not in there]
             if not missing:
                 return
+            if not there:
+                connection.execute(f"call lake.set_option('target_file_size', '{_FILE_SIZE}')")
             connection.execute("begin")
             try:
                 for schema in SCHEMAS:
                     connection.execute(f"create schema if not exists {schema}")
                 connection.execute(_TABLES_SQL.read_text())
+                held = {name for name, _ in there}
                 for table, column in missing:
-                    if table in {name for name, _ in there}:
+                    if table in held:
                         connection.execute(f"alter table {table} add column {column} {wanted[table, column]}")
+                for table, (_, columns) in declared_tables().items():
+                    identity = id_column(column.name for column in columns)
+                    if table not in held and identity is not None:
+                        connection.execute(f"alter table {table} set sorted by ({identity})")
                 connection.execute("commit")
             except BaseException:
                 _rollback(connection)

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 import duckdb
 import pyarrow as pa
 
+from internvid_assets.lake.tables import id_column
+
 
 @dataclass(frozen=True)
 class Replace:
@@ -111,13 +113,13 @@ def _create_as(connection: duckdb.DuckDBPyConnection, change: CreateAs) -> bool:
         "select 1 from information_schema.tables where table_catalog = 'lake' and table_schema = ? and table_name = ?",
         [schema, name],
     ).fetchone()
-    if found:
-        described = connection.execute(f"describe {change.select}").fetchall()
-        if [row[:2] for row in described] == _columns(connection, change.table) and _equal(
-            connection, change.select, f"select * from {change.table}"
-        ):
-            return False
-    connection.execute(f"create or replace table {change.table} as {change.select}")
+    described = connection.execute(f"describe {change.select}").fetchall()
+    is_same = found and [row[:2] for row in described] == _columns(connection, change.table)
+    if is_same and _equal(connection, change.select, f"select * from {change.table}"):
+        return False
+    identity = id_column(row[0] for row in described)
+    order = f" order by {identity}" if identity else ""
+    connection.execute(f"create or replace table {change.table} as select * from ({change.select}) as model{order}")
     return True
 
 

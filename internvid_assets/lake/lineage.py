@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 from internvid_assets.lake.catalog import Lake
 from internvid_assets.lake.takedown import tombstone_key
+
+CLIP_ID = re.compile(r".+_\d{8,}_\d{8,}")
 
 
 def explain(lake: Lake, item: str) -> list[str]:
@@ -21,6 +24,8 @@ def explain(lake: Lake, item: str) -> list[str]:
     explanations: list[Callable[[Lake, str], list[str]]] = [
         _checkpoint, _release, _shards, _clip, _video, _captioner, _takedown, _table
     ]  # fmt: skip
+    if CLIP_ID.fullmatch(item):
+        explanations.sort(key=lambda explanation: explanation is not _clip)
     for explanation in explanations:
         if lines := explanation(lake, item):
             return lines
@@ -92,10 +97,11 @@ def _clip(lake: Lake, item: str) -> list[str]:
     texts = lake.rows(f"select * from captions.captions {of_clip} order by captioner_version", given)
     scores = lake.rows(f"select * from scores.clip_scores {of_clip} order by scorer, scorer_version", given)
     uses = lake.rows(
+        "with samples as materialized (select shards_id, shard_key from release.shard_samples where clip_id = $1) "
         "select 'release ' || release_id as used from release.released_pairs where clip_id = $1 "
-        "union all select 'shards ' || shards_id || ' ' || shard_key from release.shard_samples where clip_id = $1 "
-        "union all select 'checkpoint ' || checkpoint_id from viclip.viclip_checkpoint join release.shard_samples "
-        "using (shards_id) where clip_id = $1 order by 1",
+        "union all select 'shards ' || shards_id || ' ' || shard_key from samples "
+        "union all select 'checkpoint ' || checkpoint_id from viclip.viclip_checkpoint join samples using (shards_id) "
+        "order by 1",
         [item],
     )
     return [
@@ -106,12 +112,15 @@ def _clip(lake: Lake, item: str) -> list[str]:
         *[f"  caption by {t['captioner']} {t['captioner_version']}: {t['text']}" for t in texts],
         *[f"  {s['scorer']} by {s['scorer_backend']} {s['scorer_version']}: {s['value']:.4f}" for s in scores],
         *[f"  in {use['used']}" for use in uses],
-        *_indented(_video(lake, row["video_id"])),
+        *_indented(_video(lake, row["video_id"], row["batch"])),
     ]
 
 
-def _video(lake: Lake, item: str) -> list[str]:
-    rows = lake.rows("select * from videos.raw_videos where video_id = ? or content_sha256 = ?", [item, item])
+def _video(lake: Lake, item: str, batch: str | None = None) -> list[str]:
+    """By its id, or its content hash; the batch, when known, says in which files it lies."""
+    name = "content_sha256" if re.fullmatch("[0-9a-f]{64}", item) else "video_id"
+    of_batch, given = (" and batch = ?", [item, batch]) if batch else ("", [item])
+    rows = lake.rows(f"select * from videos.raw_videos where {name} = ?{of_batch}", given)
     if not rows:
         return []
     row = rows[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -38,3 +39,12 @@ def declared_tables() -> dict[str, tuple[str, tuple[Column, ...]]]:
 def columns_of(table: str) -> tuple[Column, ...]:
     """The columns of one table. Raises: KeyError for a table that Python does not write."""
     return declared_tables()[table][1]
+
+
+_ID_COLUMNS = ("clip_id", "video_id")
+
+
+def id_column(columns: Iterable[str]) -> str | None:
+    """The column that says whose a row is; tables lie sorted by it, so that one clip or video is found in a few pages."""
+    names = set(columns)
+    return next((name for name in _ID_COLUMNS if name in names), None)

@@ -76,7 +76,7 @@ def resolve(lake: Lake, items: Sequence[str]) -> Target:
     sources: set[str] = set()
     unknown = []
     for item in items:
-        found = _videos(lake, item), _ids(lake, "clip_id", item), _addresses(lake, item)
+        found = _named(lake, item)
         if not any(found):
             unknown.append(item)
         videos |= found[0]
@@ -91,12 +91,21 @@ def resolve(lake: Lake, items: Sequence[str]) -> Target:
 
 def is_known(lake: Lake, item: str) -> bool:
     """Whether the lake has anything under this name."""
-    return any((_videos(lake, item), _ids(lake, "clip_id", item), _addresses(lake, item)))
+    return any(_named(lake, item))
+
+
+def _named(lake: Lake, item: str) -> tuple[set[str], set[str], set[str]]:
+    """The videos, clips and addresses that an item names. What is an id, and known as one, is not looked for as an address."""
+    videos, clips = _videos(lake, item), _ids(lake, "clip_id", item)
+    is_id = (videos or clips) and re.fullmatch(r"[\w-]+", item)
+    return videos, clips, set() if is_id else _addresses(lake, item)
 
 
 def _videos(lake: Lake, item: str) -> set[str]:
-    rows = lake.rows("select video_id from videos.raw_videos where content_sha256 = ?", [item])
-    return {row["video_id"] for row in rows} | _ids(lake, "video_id", item)
+    if re.fullmatch(r"[0-9a-f]{64}", item):
+        rows = lake.rows("select video_id from videos.raw_videos where content_sha256 = ?", [item])
+        return {row["video_id"] for row in rows}
+    return _ids(lake, "video_id", item)
 
 
 def _ids(lake: Lake, column: str, item: str) -> set[str]:

@@ -215,12 +215,13 @@ def _uses(lake: Lake, clip_id: str) -> list[str]:
     made = [table for table in marts if lake.has_table(table)]
     held = [t for t in made if lake.rows(f"select 1 from {t} where clip_id = ? limit 1", [clip_id])]
     uses = lake.rows(
+        "with samples as materialized (select shards_id, shard_key from release.shard_samples where clip_id = $1) "
         "select distinct 'release ' || release_id || coalesce(' (withdrawn by takedown ' || withdrawn_by || ')', '') as used "
         "from release.released_pairs left join release.dataset_release using (release_id) where clip_id = $1 "
         "union all select distinct 'shard ' || s.shard_key || coalesce(' (withdrawn by takedown ' || withdrawn_by || ')', '') "
-        "from release.shard_samples as s left join release.training_shards as t using (shards_id, shard_key) where clip_id = $1 "
-        "union all select distinct 'checkpoint ' || checkpoint_id from viclip.viclip_checkpoint join release.shard_samples "
-        "using (shards_id) where clip_id = $1 order by 1",
+        "from samples as s left join release.training_shards as t using (shards_id, shard_key) "
+        "union all select distinct 'checkpoint ' || checkpoint_id from viclip.viclip_checkpoint join samples "
+        "using (shards_id) order by 1",
         [clip_id],
     )
     left_out = [f"not in {t}" for t in made if t not in held] if held else []

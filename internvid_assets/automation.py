@@ -19,6 +19,7 @@ from internvid_assets.captions.write import code_version, num_missing
 from internvid_assets.lake import Lake
 from internvid_assets.lake.assets import BATCHES, table_key, written
 from internvid_assets.lake.models import discover as discover_models
+from internvid_assets.lake.orphans import sweep
 from internvid_assets.lake.stage import with_snapshots
 from internvid_assets.progress import bar
 from internvid_assets.scores.base import load_scorers
@@ -165,13 +166,18 @@ def recaption_job() -> None:
 
 @dg.op
 def compact_lake(
-    context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+    context: dg.OpExecutionContext,
+    lake: dg.ResourceParam[Lake],
+    store: dg.ResourceParam[ObjectStore],
+    settings: dg.ResourceParam[Settings],
 ) -> None:
-    """Merge small files and forget old snapshots."""
-    context.add_output_metadata(lake.maintain(settings.lake.keep_days))
+    """Merge small files, forget old snapshots, and delete objects that no table has named for as long."""
+    context.add_output_metadata(lake.maintain(settings.lake.keep_days) | sweep(lake, store, settings.lake.keep_days))
 
 
-@dg.job(name="maintain_lake", description="Compaction of small data files and expiry of old snapshots.")
+@dg.job(
+    name="maintain_lake", description="Compaction of small data files, expiry of old snapshots and of orphaned objects."
+)
 def maintain_lake() -> None:
     """One step."""
     compact_lake()

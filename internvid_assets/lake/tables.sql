@@ -293,3 +293,9 @@ create table if not exists lineage.taken_clips (
     end_seconds double,
     perceptual_hash ubigint
 );
+
+-- An object of the media store that no table named when `maintain_lake` last looked.
+create table if not exists lineage.orphans (
+    object_key varchar,
+    seen_at timestamptz          -- when it was first found so
+);

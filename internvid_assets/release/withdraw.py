@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from internvid_assets.lake import Lake, Replace
 from internvid_assets.lake.takedown import Target, conditions
 from internvid_assets.release.export import DATA_JSONL, DATA_PARQUET
@@ -25,10 +27,9 @@ _REPORT_FIGURES = ("accuracy.png", "training_curves.png", "confusion.png", "data
 
 def media_keys(lake: Lake, store: ObjectStore, target: Target) -> list[str]:
     """Objects that are the target's alone: video files, and frame packs, those of earlier scans included."""
-    where = conditions(lake, target)
-    rows = lake.rows(f"select media_key as key from videos.raw_videos where {where['videos.raw_videos']}") + lake.rows(
-        f"select distinct frame_pack_key as key from clips.clips where {where['clips.clips']} and frame_pack_key not in "
-        f"(select frame_pack_key from clips.clips where frame_pack_key is not null and not ({where['clips.clips']}))"
+    where = conditions(lake, target)["videos.raw_videos"]
+    rows = lake.rows(f"select media_key as key from videos.raw_videos where {where}") + lake.rows(
+        f"{_packs(lake, target)} select key from packs except select key from shared"
     )
     prefixes = [f"frames/{video}/" for video in target.videos] + [f"videos/{h[:2]}/{h}" for h in target.hashes]
     listed = {key for prefix in prefixes for key in store.keys(prefix)}
@@ -39,20 +40,23 @@ def _old_packs(lake: Lake, store: ObjectStore, target: Target) -> set[str]:
     """Frame packs that no clip needs any more, of the videos that single clips are taken from."""
     videos = {clip.rsplit("_", 2)[0] for clip in target.clips}
     keys = {key for video in videos for key in store.keys(f"frames/{video}/")}
-    used = lake.rows(
-        "select distinct frame_pack_key as key from clips.clips where starts_with(frame_pack_key, 'frames/')"
-    )
-    return keys - {row["key"] for row in used} if keys else set()
+    used = "select distinct frame_pack_key as key from clips.clips semi join given on given.key = frame_pack_key"
+    return keys - {row["key"] for row in lake.joined(used, pa.table({"key": sorted(keys)}))} if keys else set()
 
 
 def pack_keys(lake: Lake, target: Target) -> list[str]:
     """Frame packs that hold clips of the target beside others."""
+    return [row["key"] for row in lake.rows(f"{_packs(lake, target)} select key from shared order by key")]
+
+
+def _packs(lake: Lake, target: Target) -> str:
+    """The beginning of a SELECT: `packs` that hold clips of the target, `shared` those of them that hold others too."""
     gone = conditions(lake, target)["clips.clips"]
-    rows = lake.rows(
-        f"select frame_pack_key from clips.clips where frame_pack_key is not null group by 1 "
-        f"having count(*) filter ({gone}) between 1 and count(*) - 1 order by 1"
+    return (
+        f"with packs as materialized (select distinct frame_pack_key as key from clips.clips where ({gone}) and "
+        "frame_pack_key is not null), shared as (select distinct frame_pack_key as key from clips.clips "
+        f"semi join packs on packs.key = frame_pack_key where not ({gone}))"
     )
-    return [row["frame_pack_key"] for row in rows]
 
 
 def without_clips(lake: Lake, store: ObjectStore, target: Target, keys: Iterable[str]) -> list[Replace]:

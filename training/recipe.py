@@ -19,6 +19,8 @@ class DataConfig:
 
     min_crop_area: float = 0.5  # share of the picture; 1.0: the whole picture, always
     horizontal_flip: bool = True  # the same for all frames; turn off where left and right are in the captions
+    rand_augment: int = 0  # operations a clip; 0: off
+    rand_augment_level: float = 7.0  # their mean strength, 0 to 10
     loader_workers: int = 8  # processes a rank; 0: none
     window_shards: int = 64  # shards that are shuffled together
     cache_frames: bool = False  # keep decoded frames in memory, at twice the model's size at most: for sets that fit

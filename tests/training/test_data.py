@@ -13,10 +13,12 @@ import torch
 import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from training.data import EpochOrder, ShardManifest, ShardReader, TrainingClips, batches, choose_frames, decode, resized
 from training.data.crops import Crop, Window, augmented, max_bytes, random_window, resize_on_device
 from training.data.frames import decode_small
+from training.data.randaugment import OPERATIONS, rand_augment
 from training.recipe import DataConfig
 
 sizes = st.lists(st.integers(1, 12), min_size=1, max_size=8)
@@ -193,3 +195,54 @@ def test_torn_shards_are_named(shards: Path, tmp_path: Path, damage, message: st
 def _set(folder: Path, name: str, value: str) -> None:
     values = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(values | {name: value}))
+
+
+def test_randaugment_does_the_same_to_all_frames_of_a_clip() -> None:
+    frames = [smooth_pictures(40, 60)[0]] * 3
+    seen = set()
+    for seed in range(40):
+        done = rand_augment(frames, 4, 7.0, np.random.default_rng(seed))
+        assert all(np.array_equal(done[0], other) for other in done[1:]) and done[0].shape == (40, 60, 3)
+        again = rand_augment(frames[:1], 4, 7.0, np.random.default_rng(seed))
+        assert np.array_equal(done[0], again[0])
+        seen.add(done[0].tobytes())
+    assert len(seen) > 25
+    assert np.array_equal(rand_augment(frames, 0, 7.0, np.random.default_rng(0))[0], frames[0])
+
+
+@pytest.mark.parametrize("name", list(OPERATIONS))
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_operations_grow_with_their_strength(name: str, sign: float) -> None:
+    """No strength is no change, where an operation has one; all of it changes much, and none fails at either end."""
+    picture = Image.fromarray(smooth_pictures(40, 60)[0])
+    changes = [
+        np.abs(np.asarray(OPERATIONS[name](picture, strength, sign)).astype(int) - np.asarray(picture)).mean()
+        for strength in (0.0, 0.5, 1.0)
+    ]
+    if name in ("auto_contrast", "equalize", "invert"):
+        assert changes[0] == changes[1] == changes[2] > 0
+    elif name == "posterize":
+        assert 1 < changes[0] < changes[1] < changes[2]
+    elif name.startswith("translate"):
+        assert changes[0] < 1e-9 < 1 < min(changes[1:])
+    else:
+        assert changes[0] < 1e-9 < changes[1] < changes[2]
+
+
+def test_operations_move_as_far_as_the_recipe_says() -> None:
+    picture = Image.fromarray(smooth_pictures(40, 60)[0])
+    moved = np.asarray(OPERATIONS["translate_x"](picture, 2 / 9, 1.0))  # of 0.45 of the width: 6 pixels
+    assert np.abs(moved[:, :53].astype(int) - np.asarray(picture)[:, 6:59]).max() <= 1
+    assert (moved[:, 55:] == (124, 116, 104)).all()
+    dark = Image.fromarray(np.full((2, 2, 3), 100, np.uint8))
+    assert np.asarray(OPERATIONS["solarize_add"](dark, 0.5, 1.0)).max() == 155
+    assert np.asarray(OPERATIONS["brightness"](dark, 0.5, -1.0)).max() == 55
+
+
+def test_crops_are_taken_from_augmented_frames() -> None:
+    frames = list(smooth_pictures(48, 64))
+    config = DataConfig(rand_augment=2, min_crop_area=1.0, horizontal_flip=False)
+    memory = np.empty(max_bytes(3, 40), np.uint8)
+    crop = augmented(frames, 40, config, np.random.default_rng(3), memory)
+    wanted = rand_augment(frames, 2, 7.0, np.random.default_rng(3))
+    assert np.array_equal(crop.video(40), resized(wanted, 40))

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from tests.media import write_video
 from tests.training.toys import TINY, save_model
 from training.benchmarks import Benchmark, load_benchmark
-from training.classify import depth, layered_optimiser, mix, smooth_labels
+from training.classify import depth, erase, layered_optimiser, mix, smooth_labels
 from training.contenders import load_contender
 from training.data.annotated import AnnotatedClips, make_order
 from training.evaluate import main as evaluate_main
@@ -93,7 +93,8 @@ def finetune(toys: Path, output: Path, recipe: str, *options: str, processes: in
     return Run(result.returncode, result.stderr)
 
 
-ACTION = {"stages__0__epochs": 12, "stages__0__learning_rate": 3e-3, "mixup": 0.0, "cutmix": 0.0, "layer_decay": 0.9}
+ACTION = {"stages__0__epochs": 12, "stages__0__learning_rate": 3e-3, "mixup": 0.0, "cutmix": 0.0, "layer_decay": 0.9,
+          "data__rand_augment": 0, "random_erasing": 0.0}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,13 @@ def test_resuming_gives_the_same_weights(tuned: Path, toys: Path, tmp_path: Path
 
 
 def test_two_processes_and_micro_batches_learn_what_one_learns(toys: Path, tmp_path: Path) -> None:
-    plain = {"stages__0__epochs": 1, "model__vision__drop_path": 0.0, "mixup": 0.0, "cutmix": 0.0}
+    plain = {
+        "stages__0__epochs": 1,
+        "model__vision__drop_path": 0.0,
+        "mixup": 0.0,
+        "cutmix": 0.0,
+        "random_erasing": 0.0,
+    }
     runs = {"one": {}, "two": {"processes": 2}, "micro": {"stages__0__micro_batch_size": 4}}
     losses = {}
     for name, options in runs.items():
@@ -257,6 +264,23 @@ def test_labels_are_smoothed_and_mixed_with_the_clips() -> None:
             # the clips are 0 and 1, so the mean of a pixel is the share of the second clip
             assert mixed.mean(dim=(1, 2, 3, 4)).tolist() == pytest.approx(soft[:, 1].tolist(), abs=1e-6)
             assert soft.sum(1).tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_erasing_fills_one_rectangle_of_all_frames_with_noise() -> None:
+    video_bTCHW = torch.zeros(200, 2, 3, 20, 30)
+    erase(video_bTCHW, 0.25, np.random.default_rng(0))
+    is_erased_bTHW = (video_bTCHW != 0).all(dim=2)
+    assert torch.equal(is_erased_bTHW[:, 0], is_erased_bTHW[:, 1])
+    erased = [mask.nonzero() for mask in is_erased_bTHW[:, 0] if mask.any()]
+    assert 30 <= len(erased) <= 70
+    for places in erased:
+        (high, wide) = (places.max(0).values - places.min(0).values + 1).tolist()
+        assert len(places) == high * wide and 0.01 * 600 <= high * wide <= 0.36 * 600
+    noise = video_bTCHW[video_bTCHW != 0]
+    assert abs(noise.mean()) < 0.02 and abs(noise.std() - 1) < 0.02
+    untouched = torch.zeros(3, 2, 3, 20, 30)
+    erase(untouched, 0.0, np.random.default_rng(0))
+    assert not untouched.any()
 
 
 def test_learning_rates_fall_with_depth() -> None:

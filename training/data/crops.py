@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.data.frames import decode, picture_size, resize_into
+from training.data.randaugment import rand_augment
 from training.recipe import DataConfig
 
 MAX_AREA = 2.5
@@ -66,9 +67,14 @@ def augmented(
 ) -> Crop:
     """A random crop and flip, the same for all frames, written to the first bytes of `memory`: `max_bytes` are enough.
 
+    RandAugment, where the configuration wants it, comes first.
+
     Raises: ValueError when a frame cannot be decoded, or frames of a clip differ in size.
     Source: RandomResizedCrop with scale 0.5 to 1 and aspect 3/4 to 4/3, horizontal flip (R:V/dataset/__init__.py).
     """
+    if config.rand_augment > 0:
+        pictures = [_picture(frame) for frame in frames]
+        frames = rand_augment(pictures, config.rand_augment, config.rand_augment_level, rng)
     height, width = _size(frames[0])
     window = random_window(height, width, config.min_crop_area, rng)
     flip = config.horizontal_flip and rng.random() < 0.5
@@ -79,7 +85,7 @@ def augmented(
         if _size(frame) != (height, width):
             raise ValueError(f"its frames differ in size: {(height, width)} and {_size(frame)}")
         if is_large:
-            _cut_out(frame if isinstance(frame, np.ndarray) else decode(frame), window, flip, place)
+            _cut_out(_picture(frame), window, flip, place)
         elif isinstance(frame, np.ndarray):
             place[:] = frame
         else:
@@ -112,6 +118,10 @@ def resize_on_device(crop: Tensor, flip: bool, size: int) -> Tensor:
 
 def _size(frame: Frame) -> tuple[int, int]:
     return frame.shape[:2] if isinstance(frame, np.ndarray) else picture_size(frame)
+
+
+def _picture(frame: Frame) -> np.ndarray:
+    return frame if isinstance(frame, np.ndarray) else decode(frame)
 
 
 def _cut_out(frame_HWC: np.ndarray, window: Window, flip: bool, small: np.ndarray) -> None:

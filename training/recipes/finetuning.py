@@ -25,6 +25,7 @@ class FinetuneRecipe(Recipe):
     label_smoothing: float = 0.0
     mixup: float = 0.0  # parameter of its beta distribution; 0: off
     cutmix: float = 0.0
+    random_erasing: float = 0.0  # share of clips that lose a rectangle to noise
     repeats: int = 1  # augmented copies of each video in a batch
 
     def __post_init__(self) -> None:
@@ -79,7 +80,7 @@ def _action(
     Source: U:single_modality/exp/finetuning/*/l16*.sh and run_class_finetuning.py (Unmasked Teacher, arXiv 2303.16058):
     AdamW 0.9/0.999, weight decay 0.05, layer decay 0.85, drop path 0.2, label smoothing 0.1, mixup 0.8, cutmix 1.0, two
     copies of each video, 16 GPUs of 32 clips; its learning rates are for 256 clips and grow with the batch, here written out.
-    Differs: no RandAugment and no random erasing (they need torchvision or timm, which the CPU build cannot hold).
+    RandAugment, crops of 0.08 to 1 and random erasing as U:single_modality/datasets/kinetics_sparse.py.
     """
     large = ViCLIPConfig.l14()
     return FinetuneRecipe(
@@ -92,13 +93,14 @@ def _action(
                   warmup_share=warmup_epochs / epochs, final_share=1e-6 / learning_rate, mask_ratio=0.0),
         ),
         # Something-Something's classes say left and right.
-        data=DataConfig(min_crop_area=0.5, horizontal_flip=benchmark != "ssv2"),
+        data=DataConfig(min_crop_area=0.08, horizontal_flip=benchmark != "ssv2", rand_augment=4),
         optimiser=OptimiserConfig(beta1=0.9, beta2=0.999, weight_decay=0.05),
         world_size=16,
         layer_decay=0.85,
         label_smoothing=0.1,
         mixup=0.8,
         cutmix=1.0,
+        random_erasing=0.25,
         repeats=2,
         checkpointing=True,
         save_every=500,

@@ -194,7 +194,7 @@ def new_sources(
     if not settings.sources:
         return dg.SkipReason("no `sources` in the settings: name folders or files to watch")
     try:
-        batches = open_batches(lake, discover(settings.sources), settings.batch_size, "sensor")
+        batches = open_batches(lake, discover(settings.sources, settings), settings.batch_size, "sensor")
     except SourceError as error:
         return dg.SkipReason(str(error))
     known = set(context.instance.get_dynamic_partitions("batch"))

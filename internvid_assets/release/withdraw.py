@@ -24,13 +24,14 @@ _REPORT_FIGURES = ("accuracy.png", "training_curves.png", "confusion.png", "data
 
 
 def media_keys(lake: Lake, store: ObjectStore, target: Target) -> list[str]:
-    """Objects that are the target's alone: video files, and frame packs, those of earlier scans included."""
+    """Objects that are the target's alone: videos, subtitles, and frame packs, those of earlier scans included."""
     where = conditions(lake, target)
     rows = lake.rows(f"select media_key as key from videos.raw_videos where {where['videos.raw_videos']}") + lake.rows(
         f"select distinct frame_pack_key as key from clips.clips where {where['clips.clips']} and frame_pack_key not in "
         f"(select frame_pack_key from clips.clips where frame_pack_key is not null and not ({where['clips.clips']}))"
     )
-    prefixes = [f"frames/{video}/" for video in target.videos] + [f"videos/{h[:2]}/{h}" for h in target.hashes]
+    prefixes = [f"frames/{video}/" for video in target.videos]
+    prefixes += [prefix for h in target.hashes for prefix in (f"videos/{h[:2]}/{h}", f"subtitles/{h}/")]
     listed = {key for prefix in prefixes for key in store.keys(prefix)}
     return sorted(listed | {row["key"] for row in rows if row["key"]} | _old_packs(lake, store, target))
 

@@ -62,8 +62,8 @@ _WORDS = (
     ("login_required", r"sign in|log ?in|logged.in|cookies|age.restricted|members.only|join this channel|purchase|subscri"),
     ("geo_blocked", r"geo.?restrict|not (made this video )?available (in|from) your (country|location)|not available from your location"),
     ("not_yet", r"premieres? in|will begin|not started|live event|is offline|currently live"),
-    ("removed", r"video unavailable|has been (removed|terminated|deleted)|no longer available|does not exist|isn.t available|is not available|copyright"),
     ("unsupported", r"unsupported url|no video formats|no media found|requested format is not available|drm"),
+    ("removed", r"video unavailable|has been (removed|terminated|deleted)|no longer available|does not exist|isn.t available|is not available|copyright"),
     ("timeout", r"timed? ?out"),
     ("connection", r"connection (reset|refused|aborted|broken)|remote end closed|name or service not known|failed to resolve|incompleteread|bytes read"),
 )  # fmt: skip

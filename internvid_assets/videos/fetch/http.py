@@ -103,7 +103,8 @@ def _chunks(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     is_whole = False
     try:
         with _told():
-            yield from response.stream(_CHUNK_BYTES, decode_content=False)
+            while chunk := response.read1(_CHUNK_BYTES, decode_content=False):  # as it comes: what is here is kept
+                yield chunk
         is_whole = True
     finally:
         response.release_conn() if is_whole else response.close()

@@ -16,7 +16,7 @@ import pytest
 from internvid_assets.lake import Lake
 from internvid_assets.settings import Settings
 from internvid_assets.store import open_store
-from tests.conftest import free_ports, wait_for_port
+from tests.servers import free_ports, wait_for_port
 from tests.videos.homes import accounted_for, states, video_bytes
 
 NUM_VIDEOS = 6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from internvid_assets.store import ObjectStore
 from internvid_assets.videos.addresses import is_remote
 from internvid_assets.videos.attempts import Attempts
 from internvid_assets.videos.gate import refusal, taken_down
+from internvid_assets.videos.holders import Holders, in_rounds
 from internvid_assets.videos.journal import Journal
 from internvid_assets.videos.ledger import QUARANTINED, Outcome, attempt_row, is_due, item_row, quarantined, utc_now
 from internvid_assets.videos.probe import VideoFacts
@@ -48,9 +49,32 @@ def ingest_batch(lake: Lake, store: ObjectStore, settings: Settings, batch: str,
     outcomes = journal.read()
     todo = [row for uri, row in known.sources.items() if uri not in outcomes and known.is_due(uri)]
     attempts = Attempts(store, settings, known.taken, journal)
-    for outcome in progress(attempts.run(todo), "raw_videos", total=len(todo)):
+    for outcome in progress(_tried(lake, known, attempts, todo, outcomes), "raw_videos", total=len(todo)):
         outcomes[outcome.source_uri] = outcome
-    return _assembled(lake, known, settings, known.settled(outcomes))
+    return _assembled(lake, known, settings, known.settled(lake, outcomes))
+
+
+def _tried(
+    lake: Lake, known: _Known, attempts: Attempts, todo: Sequence[dict[str, Any]], outcomes: Mapping[str, Outcome]
+) -> Iterator[Outcome]:
+    """The outcomes of sources; those whose YouTube id is held by another are refused without being asked for."""
+    holders = Holders(lake, known.batch)
+    holders.look_up(row["youtube_id"] for row in todo if row["youtube_id"])
+    for uri, row in known.held.items():
+        holders.claim(row["video_id"], uri)
+    for uri, outcome in outcomes.items():
+        if outcome.video is not None:
+            holders.claim(outcome.video["video_id"], uri)
+    for now, taken in in_rounds(todo, holders.of):
+        for source, holder in taken:
+            words = f"same id as {holder}"
+            yield Outcome(
+                source["source_uri"], "exact_duplicate", words, is_refusal=True, tried_at=utc_now().isoformat()
+            )
+        for outcome in attempts.run(now):
+            if outcome.video is not None:
+                holders.claim(outcome.video["video_id"], outcome.source_uri)
+            yield outcome
 
 
 def gate_version(settings: Settings) -> str:
@@ -64,15 +88,13 @@ def _journal(settings: Settings, batch: str) -> Journal:
 
 @dataclass(frozen=True)
 class _Known:
-    """What the lake has of a batch, by address, and of all others what its videos must not repeat."""
+    """What the lake has of a batch, by address, and what was taken down."""
 
     batch: str
     settings: Settings
     sources: Mapping[str, dict[str, Any]]
     items: Mapping[str, dict[str, Any]]
     held: Mapping[str, dict[str, Any]]
-    holders: Mapping[str, str]
-    """Content hash and video id to address, of the other batches."""
     taken: Mapping[str, str]
 
     @classmethod
@@ -81,17 +103,12 @@ class _Known:
             rows = lake.rows(f"select * from {table} where batch = ? order by source_uri", [batch])
             return {row["source_uri"]: row for row in rows}
 
-        others = lake.rows(
-            "select content_sha256, video_id, source_uri from videos.raw_videos where batch <> ?", [batch]
-        )
-        holders = {row[name]: row["source_uri"] for row in others for name in ("content_sha256", "video_id")}
         return cls(
             batch,
             settings,
             sources=by_uri("videos.sources"),
             items=by_uri("videos.items"),
             held=by_uri("videos.raw_videos"),
-            holders=holders,
             taken=tombstones(lake),
         )
 
@@ -101,18 +118,18 @@ class _Known:
             return uri not in self.held and is_due(self.items.get(uri), utc_now(), gate_version(self.settings))
         return True
 
-    def settled(self, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome | None]:
+    def settled(self, lake: Lake, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome | None]:
         """The outcome of each source, duplicates decided; None: what the lake has of it stands.
 
         What is held already goes first, so that it keeps its bytes.
         """
-        holders = dict(self.holders)
-        found: dict[str, Outcome | None] = {}
-        for uri in sorted(self.sources, key=lambda uri: (uri not in self.held, uri)):
-            outcome = self._still_held(uri, outcomes.get(uri))
+        found = {uri: self._still_held(uri, outcomes.get(uri)) for uri in self.sources}
+        holders = Holders(lake, self.batch)
+        holders.look_up(name for o in found.values() if o and o.video for name in _names(o.video))
+        for uri in sorted(found, key=lambda uri: (uri not in self.held, uri)):
+            outcome = found[uri]
             if outcome is not None and outcome.video is not None:
-                outcome = self._judged(outcome, holders)
-            found[uri] = outcome
+                found[uri] = self._judged(outcome, holders)
         return found
 
     def _still_held(self, uri: str, outcome: Outcome | None) -> Outcome | None:
@@ -124,19 +141,24 @@ class _Known:
         tried_at = item["tried_at"] if item else utc_now()
         return Outcome(uri, video=row, num_tries=0 if item else 1, tried_at=tried_at.isoformat())
 
-    def _judged(self, outcome: Outcome, holders: dict[str, str]) -> Outcome:
+    def _judged(self, outcome: Outcome, holders: Holders) -> Outcome:
         """The outcome, or its refusal: by the gate as it now is, as taken down, or as a duplicate."""
         video = outcome.video
         assert video is not None
         refused = refusal(VideoFacts(**{name: video[name] for name in _FACTS}), video["license"], self.settings.gate)
-        names = (video["content_sha256"], video["video_id"], outcome.source_uri)
-        refused = refused or taken_down(self.taken, names)
+        refused = refused or taken_down(self.taken, (*_names(video), outcome.source_uri))
+        for name, words in zip(_names(video), ("bytes", "id"), strict=True):
+            if refused is None and (holder := holders.of(name)) not in (None, outcome.source_uri):
+                refused = Refusal("exact_duplicate", f"same {words} as {holder}")
         if refused is None:
-            for name, words in zip(names, ("same bytes as", "same id as"), strict=False):
-                if holders.setdefault(name, outcome.source_uri) != outcome.source_uri:
-                    refused = Refusal("exact_duplicate", f"{words} {holders[name]}")
-                    break
+            for name in _names(video):
+                holders.claim(name, outcome.source_uri)
         return outcome if refused is None else refused_outcome(outcome, refused)
+
+
+def _names(video: Mapping[str, Any]) -> tuple[str, str]:
+    """What no two videos share: the hash of the content, and the id."""
+    return video["content_sha256"], video["video_id"]
 
 
 def refused_outcome(outcome: Outcome, refused: Refusal) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -46,7 +46,7 @@ def _stem(name: str) -> str:
     return str(PurePath(name).with_suffix(""))
 
 
-def what_they_say(name: str, sidecars: Iterable[str], read: Callable[[str], bytes]) -> dict[str, Any]:
+def what_they_say(name: str, sidecars: Sequence[str], read: Callable[[str], bytes]) -> dict[str, Any]:
     """Metadata and caption of a file by its sidecars, by the names of `Source`, and the YouTube id that its name gives.
 
     Args:
@@ -54,19 +54,15 @@ def what_they_say(name: str, sidecars: Iterable[str], read: Callable[[str], byte
 
     Raises: SourceError for a sidecar that is broken.
     """
-    said: dict[str, Any] = {}
-    for sidecar in sorted(sidecars, key=lambda text: (".info." in text.lower(), text), reverse=True):
-        if _suffix(sidecar) == ".json" and not said:
-            said = _info(sidecar, read(sidecar))
-        elif _suffix(sidecar) == ".txt" and _stem(sidecar) == _stem(name):
-            said = {"caption": read(sidecar).decode(errors="replace").strip() or None} | _without_none(said)
+    infos = [sidecar for sidecar in sidecars if _suffix(sidecar) == ".json"]
+    infos.sort(key=lambda sidecar: (".info." not in sidecar.lower(), sidecar))
+    said = _info(infos[0], read(infos[0])) if infos else {}
+    for sidecar in sidecars:
+        if _suffix(sidecar) == ".txt" and _stem(sidecar) == _stem(name) and "caption" not in said:
+            said["caption"] = read(sidecar).decode(errors="replace").strip() or None
     if match := _YOUTUBE_ID.search(PurePath(name).stem):
         said.setdefault("youtube_id", match[1])
     return said
-
-
-def _without_none(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _info(name: str, data: bytes) -> dict[str, Any]:

@@ -29,9 +29,13 @@ def tar_sources(path: Path) -> Iterator[Source]:
                     is_empty = False
                     yield source
     except (tarfile.TarError, EOFError) as error:
-        raise SourceError(f"shard {path} cannot be read ({error}): give a WebDataset tar") from error
+        raise SourceError(f"shard {path} cannot be read ({_line(error)}): give a WebDataset tar") from error
     if is_empty:
         raise SourceError(f"shard {path} holds no videos: its samples need a member such as NAME.mp4")
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _key(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import struct
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,10 +21,12 @@ IMPATIENT = FetchSettings(max_tries=2, idle_seconds=1.0, max_wait_seconds=2.0)
 
 
 @cache
-def video_bytes(seed: int = 0, frames: int = 60) -> bytes:
-    """A small MP4 of its own content."""
+def video_bytes(seed: int = 0, frames: int = 60, padding: int = 0) -> bytes:
+    """A small MP4 of its own content, with so many bytes of a box that means nothing."""
     with TemporaryDirectory() as folder:
-        return write_video(Path(folder) / "v.mp4", moving_pictures(frames, seed=seed)).read_bytes()
+        video = write_video(Path(folder) / "v.mp4", moving_pictures(frames, seed=seed)).read_bytes()
+    box = struct.pack(">I4s", 8 + padding, b"free") + random.Random(seed).randbytes(padding) if padding else b""
+    return video + box
 
 
 def with_fetch(settings: Settings, **fetch: Any) -> Settings:

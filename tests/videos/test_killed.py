@@ -23,12 +23,12 @@ NUM_VIDEOS = 6
 RUN = "from internvid_assets.cli import main; main()"
 
 
-@pytest.mark.parametrize("after_bytes", [10_000, 60_000, 200_000])
+@pytest.mark.parametrize("after_bytes", [10_000, 100_000, 250_000])
 def test_a_killed_fetch_asks_only_for_the_rest(tmp_path: Path, after_bytes: int) -> None:
     files, home, log = tmp_path / "files", tmp_path / "home", tmp_path / "log.jsonl"
     files.mkdir()
     for n in range(NUM_VIDEOS):
-        (files / f"{n}.mp4").write_bytes(video_bytes(n, frames=300))
+        (files / f"{n}.mp4").write_bytes(video_bytes(n, padding=100_000))
     sizes = {path.name: path.stat().st_size for path in files.iterdir()}
     assert sum(sizes.values()) > 2 * after_bytes
     [port] = free_ports(1)

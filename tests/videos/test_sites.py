@@ -68,7 +68,7 @@ def test_what_broke_off_goes_on(web: tuple[str, MediaServer], tmp_path: Path) ->
     address, server = web
     server.resources = {
         "/watch": Resource(PAGE, content_type="text/html"),
-        "/v.mp4": Resource(video_bytes(), [Misdeed(), Misdeed(reset_after=5000)]),
+        "/v.mp4": Resource(video_bytes(), [Misdeed(reset_after=5000)]),
     }
     with pytest.raises(FetchFailure) as caught:
         fetch_site_video(f"{address}/watch", tmp_path, FetchSettings(idle_seconds=2), "en")

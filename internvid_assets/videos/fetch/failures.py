@@ -72,6 +72,19 @@ _WORDS = (
 
 def failure_of_words(message: str) -> FetchFailure:
     """The failure that a site's message tells of; `site_error` (retryable) for one that is not understood."""
-    line = re.sub(r"\x1b\[[0-9;]*m", "", message).removeprefix("ERROR: ").splitlines()[0][:300] if message else ""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", message).strip().removeprefix("ERROR: ").strip()
+    line = plain.splitlines()[0][:300] if plain else "the site gave no reason"
+    if match := re.search(r"HTTP Error (\d{3}):? ?(.*)", line):
+        return failure_of_site_status(int(match[1]), match[2], {})
     found = next((name for name, words in _WORDS if re.search(words, line, re.IGNORECASE)), "site_error")
-    return FetchFailure(found, line or "the site gave no reason")
+    return FetchFailure(found, line)
+
+
+def failure_of_site_status(status: int, reason: str, headers: Mapping[str, str]) -> FetchFailure:
+    """As `failure_of_status`; but sites also say 403 to those who ask too often."""
+    failure = failure_of_status(status, reason, headers)
+    if failure.name != "forbidden":
+        return failure
+    return FetchFailure(
+        "rate_limited", f"{failure.detail}: so do sites refuse who asks too often", failure.wait_seconds
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from internvid_assets.settings import FetchSettings
-from internvid_assets.videos.fetch.failures import FetchFailure, failure_of_status, failure_of_words
+from internvid_assets.videos.fetch.failures import FetchFailure, failure_of_site_status, failure_of_words
 
 _MEDIA = "media"
 _NUMBERS = ("ratelimit", "throttledratelimit", "sleep_interval", "max_sleep_interval", "sleep_interval_requests")
@@ -164,12 +164,7 @@ def _failure(error: BaseException) -> FetchFailure | OSError:
         if isinstance(inner, OSError) and inner.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             return inner
         if isinstance(inner, HTTPError):
-            failure = failure_of_status(inner.status, inner.reason or "", dict(inner.response.headers))
-            return (
-                FetchFailure("rate_limited", f"{failure.detail}: sites refuse so when asked too often")
-                if failure.name == "forbidden"
-                else failure
-            )
+            return failure_of_site_status(inner.status, inner.reason or "", dict(inner.response.headers))
         if isinstance(inner, GeoRestrictedError):
             return FetchFailure("geo_blocked", str(inner)[:300])
         if isinstance(inner, UnsupportedError):

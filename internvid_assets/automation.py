@@ -28,6 +28,8 @@ from internvid_assets.scores.write import score_parts
 from internvid_assets.settings import Settings
 from internvid_assets.store import ObjectStore
 from internvid_assets.subsets.build import build_model
+from internvid_assets.videos.ledger import utc_now
+from internvid_assets.videos.ledger_queries import due_batches
 from internvid_assets.videos.sources import SourceError, discover, open_batches
 
 BATCHED = ("videos", "clips", "captions", "scores")
@@ -196,17 +198,21 @@ nightly_recaption = dg.ScheduleDefinition(
 def new_sources(
     context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
 ) -> dg.SensorResult | dg.SkipReason:
-    """Watch `sources` of the settings; open a batch for files the lake does not know, and build it."""
+    """Watch `sources` of the settings; open a batch for those that the lake does not know, and build it; build a batch
+    again when some of its sources are due to be tried again."""
     if not settings.sources:
-        return dg.SkipReason("no `sources` in the settings: name folders or files to watch")
+        return dg.SkipReason("no `sources` in the settings: name folders, prefixes or manifests to watch")
     try:
-        batches = open_batches(lake, discover(settings.sources), settings.batch_size, "sensor")
+        batches = open_batches(lake, discover(settings.sources, settings), settings.batch_size, "sensor")
     except SourceError as error:
         return dg.SkipReason(str(error))
     known = set(context.instance.get_dynamic_partitions("batch"))
     new = [batch for batch in batches if batch not in known]
+    due = {batch: f"{batch}:{num}" for batch, num in due_batches(lake, utc_now()) if batch in known}
     return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=batch, partition_key=batch) for batch in new],
+        run_requests=[
+            dg.RunRequest(run_key=due.get(batch, batch), partition_key=batch) for batch in dict.fromkeys([*new, *due])
+        ],
         dynamic_partitions_requests=[BATCHES.build_add_request(new)] if new else [],
     )
 

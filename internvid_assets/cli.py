@@ -25,7 +25,9 @@ Home = Annotated[Path | None, typer.Option(help="Where everything lives (INTERNV
 
 @app.command()
 def run(
-    sources: Annotated[list[str], typer.Argument(help="Folders of videos, or video files.")],
+    sources: Annotated[
+        list[str], typer.Argument(help="Folders, files, s3:// prefixes, addresses, youtube:ID, searches or manifests.")
+    ],
     home: Home = None,
     batch_size: Annotated[int | None, typer.Option(help="Videos in a batch (a Dagster partition).")] = None,
     captioner: Annotated[str | None, typer.Option(help="embedded, hf, endpoint or sidecar.")] = None,
@@ -36,6 +38,56 @@ def run(
     from internvid_assets.run import run_path
 
     run_path(settings, sources, until)
+
+
+@app.command()
+def retry(
+    home: Home = None,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Only this class of failure; repeat it for several.")
+    ] = None,
+    now: Annotated[bool, typer.Option("--now", help="Also what is not due yet.")] = False,
+    until: Annotated[str | None, typer.Option(help="Last asset to make, for example `clips`.")] = None,
+) -> None:
+    """Try sources again that failed, and take what comes through the whole path. What is gone or refused: by its class."""
+    settings = settings_of(home, must_exist=True)
+    from internvid_assets.run import retry_items
+
+    retry_items(settings, classes or [], now, until)
+
+
+@app.command()
+def availability(
+    home: Home = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write all rows to this file.")] = None,
+) -> None:
+    """Which sources could not be had: gone, given up or waiting, why, and since when."""
+    settings = settings_of(home, must_exist=True)
+    from internvid_assets.lake import Lake
+    from internvid_assets.videos.ledger_queries import availability_lines, write_availability
+
+    lake = Lake(settings)
+    typer.echo("\n".join(availability_lines(lake)))
+    if csv:
+        typer.echo(f"{write_availability(lake, csv)} rows in {csv}")
+
+
+@app.command()
+def queries(
+    phrases: Annotated[Path, typer.Argument(help="A text file of action labels or phrases, one a line.")],
+    output: Annotated[Path, typer.Option(help="The manifest of searches that is written (.jsonl or .csv).")],
+    per_query: Annotated[int, typer.Option(help="Videos wanted of each search.", min=1)] = 20,
+    language: Annotated[str | None, typer.Option(help="Of the phrases; kept with what is found.")] = None,
+) -> None:
+    """Make a search of each action phrase (P§3.1): a manifest for `internvid run`."""
+    from internvid_assets.videos.queries import search_queries, write_searches
+
+    try:
+        found = search_queries(phrases.read_text(encoding="utf-8-sig").splitlines())
+        count = write_searches(found, output, per_query, language)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    typer.echo(f"{count} searches in {output}: internvid run {output}")
 
 
 @app.command()

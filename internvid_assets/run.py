@@ -13,10 +13,13 @@ from internvid_assets.clips.cut import check_settings as check_clip_settings
 from internvid_assets.errors import RunFailed, UsageError
 from internvid_assets.lake import Lake
 from internvid_assets.lake.models import discover as discover_models
+from internvid_assets.progress import bar
 from internvid_assets.scores.base import load_scorers
 from internvid_assets.settings import Settings
 from internvid_assets.status import print_status
 from internvid_assets.viclip.launch import check_settings
+from internvid_assets.videos.ledger import utc_now
+from internvid_assets.videos.ledger_queries import make_due
 from internvid_assets.videos.sources import SourceError, discover, open_batches
 
 if TYPE_CHECKING:
@@ -28,6 +31,37 @@ def run_path(settings: Settings, sources: Sequence[str], until: str | None) -> N
 
     Raises: UsageError for wrong sources, asset or captioner; RunFailed when a run failed.
     """
+    wanted = _wanted(settings, until)
+    try:
+        lake = Lake(settings)
+        batches = open_batches(lake, bar(discover(sources, settings), "sources"), settings.batch_size)
+        lake.close()
+    except (SourceError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    _run_batches(settings, batches, wanted)
+
+
+def retry_items(settings: Settings, classes: Sequence[str], now: bool, until: str | None) -> None:
+    """Try again what failed and is due, or with `now` what is not due yet, of these classes (none: any that may pass);
+    then run the assets up to `until` on the batches concerned.
+
+    Raises: UsageError for an unknown asset, captioner or class of failure; RunFailed when a run failed.
+    """
+    wanted = _wanted(settings, until)
+    lake = Lake(settings)
+    try:
+        batches = make_due(lake, classes, now, utc_now())
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if not batches:
+        print("nothing to try again: `internvid status` shows what waits, and until when")
+        return
+    lake.close()
+    _run_batches(settings, batches, wanted)
+
+
+def _wanted(settings: Settings, until: str | None) -> list[str]:
+    """The tables to make. Raises: UsageError for a wrong asset, captioner, scorer or detector."""
     _quiet_dagster()
     from internvid_assets import automation
 
@@ -38,12 +72,16 @@ def run_path(settings: Settings, sources: Sequence[str], until: str | None) -> N
         check_clip_settings(settings.clips)
         if automation.TRAINED[0] in wanted:
             check_settings(settings.viclip)
-        found = discover(sources)
-    except (SourceError, ValueError) as error:
+    except ValueError as error:
         raise UsageError(str(error)) from error
-    lake = Lake(settings)
-    batches = open_batches(lake, found, settings.batch_size)
-    lake.close()
+    return wanted
+
+
+def _run_batches(settings: Settings, batches: Sequence[str], wanted: Sequence[str]) -> None:
+    """The wanted tables: the batched ones of each batch, then the others; prints the table of stages at the end."""
+    from internvid_assets import automation
+
+    lake, models = Lake(settings), [model.table for model in discover_models()]
     batched = [table for table in wanted if table in automation.BATCHED_TABLES]
     outcomes = automation.run_batches(settings, batches, batched)
     rest = [table for table in wanted if table not in automation.BATCHED_TABLES]

@@ -40,6 +40,40 @@ class LakeSettings(_Section):
     """Snapshots older than this are forgotten by `maintain_lake`; releases are files and stay."""
 
 
+class FetchSettings(_Section):
+    """How bytes are fetched from other machines, and how patiently."""
+
+    concurrency: int = Field(default=16, ge=1)
+    """Items under way at once, of a batch."""
+    per_host: int = Field(default=4, ge=1)
+    """Of these, at one host."""
+    requests_per_second: float = Field(default=0.0, ge=0)
+    """Starts at one host; 0: no limit."""
+    host_requests_per_second: dict[str, float] = Field(
+        default={"www.youtube.com": 0.2, "youtube.com": 0.2}, validate_default=True
+    )
+    """The same for hosts of their own."""
+    max_tries: int = Field(default=4, ge=1)
+    """In one run; then the item waits for a later one."""
+    max_wait_seconds: float = Field(default=60.0, ge=0)
+    """A longer Retry-After puts the item off to a later run."""
+    max_attempts: int = Field(default=8, ge=1)
+    """Runs that may fail on an item before it is given up."""
+    retry_minutes: float = Field(default=15.0, ge=0)
+    """Until an item that failed is due again; doubles with each attempt, up to a week."""
+    idle_seconds: float = Field(default=30.0, gt=0)
+    """Longest silence of a server."""
+    seconds_limit: float = Field(default=7200.0, gt=0)
+    """Of one try of one item."""
+    max_bytes: int = Field(default=20 * 2**30, ge=1)
+    site_format: str = "bv*[height<=720]+ba/b[height<=720]/bv*+ba/b"
+    """yt-dlp's choice of streams. The paper: 720 lines at most, the best available (P§3.1)."""
+    site_options: dict[str, str] = Field(default_factory=dict)
+    """More parameters of yt-dlp, such as `cookiefile` or `proxy`."""
+    max_listed: int = Field(default=1_000_000, ge=1)
+    """Videos taken from one playlist, channel or search."""
+
+
 class GateSettings(_Section):
     """Which videos are accepted. The paper's values are in the comments (P§3.1)."""
 
@@ -198,12 +232,13 @@ class Settings(BaseSettings):
     media_root: str | None = None
     """None: a folder under home. Else a folder or `s3://bucket/prefix`."""
     sources: tuple[str, ...] = ()
-    """Folders or files that the sensor watches."""
+    """What the sensor watches: whatever `internvid run` takes."""
     batch_size: int = Field(default=64, ge=1)
     workers: int = Field(default=2, ge=1)
     """Processes that decode at once."""
     s3: S3Settings = S3Settings()
     lake: LakeSettings = LakeSettings()
+    fetch: FetchSettings = FetchSettings()
     gate: GateSettings = GateSettings()
     clips: ClipSettings = ClipSettings()
     captions: CaptionSettings = CaptionSettings()

@@ -10,7 +10,6 @@ from internvid_assets.clips.cut import scan_version
 from internvid_assets.lake import Lake
 from internvid_assets.lake.assets import table_name
 from internvid_assets.lake.models import discover
-from internvid_assets.lake.stage import short_hash
 from internvid_assets.lake.stale import Asset, Stale, stale
 from internvid_assets.scores.base import load_scorers
 from internvid_assets.scores.todo import missing_by_batch
@@ -18,6 +17,7 @@ from internvid_assets.settings import Settings
 from internvid_assets.subsets.build import model_config
 from internvid_assets.viclip.launch import evaluation_key, run_key
 from internvid_assets.viclip.train import newest_shards
+from internvid_assets.videos.ingest import gate_version
 
 _SCORES = "scores.clip_scores"
 
@@ -55,7 +55,7 @@ def _config_hashes(lake: Lake, settings: Settings) -> dict[str, Callable[[], str
             return None
 
     return {
-        "videos.raw_videos": lambda: short_hash(settings.gate.model_dump()),
+        "videos.raw_videos": lambda: gate_version(settings),
         "clips.clips": lambda: scan_version(settings.clips),
         **{model.table: lambda model=model: model_config(lake, model, settings) for model in discover()},  # type: ignore[misc]
         "viclip.viclip_checkpoint": run_key_now,

@@ -8,6 +8,7 @@ from internvid_assets.lake import Lake
 from internvid_assets.settings import Settings
 from internvid_assets.store import ObjectStore, open_store
 from internvid_assets.viclip.newest import newest_report
+from internvid_assets.videos.ledger_queries import summary_lines
 
 _LATEST = """
 with latest as (
@@ -36,7 +37,8 @@ def print_status(lake: Lake, settings: Settings) -> None:
     for row in stages(lake):
         print(f"{row['asset']:<26}{row['num_in']:>9}{row['num_out']:>9}{row['seconds']:>10.1f}  {row['reasons']}")
     home = settings.home.resolve()
-    print(f"\nhome     {home}\ntables   {settings.catalog_uri}\nmedia    {settings.media_uri}")
+    print("\n".join(["", *summary_lines(lake)]))
+    print(f"home     {home}\ntables   {settings.catalog_uri}\nmedia    {settings.media_uri}")
     for name, uri in _published(lake, open_store(settings)):
         print(f"{name:<8} {uri}")
     print(f"UI       make dev HOME_FOLDER={home}")

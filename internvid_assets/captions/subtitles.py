@@ -44,6 +44,14 @@ def track_beside(video: Path, language: str) -> Track | None:
     return _best(tracks, language)
 
 
+def track_of(files: Sequence[Path], language: str) -> Track | None:
+    """The subtitle file `NAME.LANGUAGE.srt|vtt` in the wanted language, else the first that can be read; None without."""
+    tracks = [
+        Track(tuple(parse(p.read_text(errors="replace"))), language_code(p.stem.partition(".")[2])) for p in files
+    ]
+    return _best(tracks, language)
+
+
 def _named_language(path: Path, video: Path) -> str | None:
     """`en` of `video.en.srt`, `video.en-US.vtt` or `video.eng.srt`."""
     return language_code(path.stem.removeprefix(video.stem).strip("."))

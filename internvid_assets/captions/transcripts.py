@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from internvid_assets.captions.speech import SpeechRecognizer
-from internvid_assets.captions.subtitles import Track, text_in_span, track_beside, track_inside
+from internvid_assets.captions.subtitles import Track, text_in_span, track_beside, track_inside, track_of
 from internvid_assets.captions.text_quality import language_of
 from internvid_assets.lake.stage import short_hash
 from internvid_assets.settings import CaptionSettings
@@ -39,15 +39,24 @@ class Transcriber:
         return short_hash(CODE_VERSION, self.language, spec)
 
     def words(
-        self, source: Path, media: Path, spans: Sequence[tuple[float, float]], has_subtitles: bool, has_audio: bool
+        self,
+        source: Path,
+        media: Path,
+        spans: Sequence[tuple[float, float]],
+        has_subtitles: bool,
+        has_audio: bool,
+        fetched: Sequence[Path] = (),
     ) -> list[Words]:
         """The words of each of a video's sorted spans, seconds from its first frame.
 
         Args:
             source: where the video came from; subtitle files are looked for beside it.
             media: the video's file.
+            fetched: subtitle files that came with it from elsewhere.
         """
-        track = track_beside(source, self.language) or (track_inside(media, self.language) if has_subtitles else None)
+        track = track_of(fetched, self.language) or track_beside(source, self.language)
+        if track is None and has_subtitles:
+            track = track_inside(media, self.language)
         if track is not None:
             return [_shown(track, *span) for span in spans]
         if has_audio and self.recognizer is not None:

@@ -121,7 +121,10 @@ def transcript_parts(
         first = clips[0]
         spans = [(clip["start_seconds"], clip["end_seconds"]) for clip in clips]
         media = store.local_path(first["media_key"])
-        found = transcriber.words(Path(first["source_uri"]), media, spans, first["has_subtitles"], first["has_audio"])
+        fetched = [store.local_path(key) for key in first["subtitle_keys"] or ()]
+        found = transcriber.words(
+            Path(first["source_uri"]), media, spans, first["has_subtitles"], first["has_audio"], fetched
+        )
         rows += [
             target.keyed(clip["clip_id"], {"text": words.text, "language": words.language}, words.source)
             for clip, words in zip(clips, found, strict=True)
@@ -189,8 +192,8 @@ class _Target:
 def missing_clips(target: _Target, only: Only) -> list[dict[str, Any]]:
     """Clips of the batch without a row of the version in the table, with what is known of their source."""
     return target.lake.rows(
-        "select c.clip_id, c.video_id, c.start_seconds, c.end_seconds, v.caption, v.title, v.media_key, v.source_uri, "
-        "v.has_audio, v.has_subtitles from clips.clips as c join videos.raw_videos as v using (video_id, batch) "
+        f"select c.clip_id, c.video_id, c.start_seconds, c.end_seconds, {_SOURCE_CAPTION.format(clip='c')} as caption, "
+        "v.title, v.media_key, v.source_uri, v.has_audio, v.has_subtitles, v.subtitle_keys from clips.clips as c join videos.raw_videos as v using (video_id, batch) "
         "where c.batch = $batch and ($only is null or c.clip_id in (select unnest($only::varchar[]))) and not exists "
         f"(select 1 from {target.table} as held where held.batch = $batch and held.clip_id = c.clip_id "
         "and held.captioner_version = $version and ($captioner::varchar is null or held.captioner = $captioner)) "
@@ -199,10 +202,17 @@ def missing_clips(target: _Target, only: Only) -> list[dict[str, Any]]:
     )
 
 
-_MERGEABLE = """
+_SOURCE_CAPTION = (
+    "coalesce(list_filter(v.section_captions, lambda text, i: v.section_starts[i] <= ({clip}.start_seconds + "
+    "{clip}.end_seconds) / 2 and v.section_ends[i] > ({clip}.start_seconds + {clip}.end_seconds) / 2)[1], v.caption)"
+)
+"""The text that came with a clip's section, else with its video `v`."""
+
+
+_MERGEABLE = f"""
 select c.clip_id, c.text as coarse_text, c.labels, c.label_scores, f.frame_seconds, f.frame_texts, f.motion_text,
     f.motion_label, coalesce(t.text, '') as transcript, coalesce(t.captioner = 'subtitles', false) as subtitles,
-    v.caption, v.title, v.source_uri
+    {_SOURCE_CAPTION.format(clip="k")} as caption, v.title, v.source_uri
 from captions.coarse_captions as c
 join captions.fine_captions as f on f.batch = $batch and f.clip_id = c.clip_id and f.captioner = $fine
     and f.captioner_version = $fine_version

@@ -64,7 +64,10 @@ def cut_batch(
     limits = ScanLimits(settings.seconds_limit, settings.memory_limit_mib, settings.output_limit_mib)
     with tempfile.TemporaryDirectory() as folder:
         pairs = [(v["video_id"], store.local_path(v["media_key"])) for v in todo]
-        outcomes = scan_videos(pairs, scan_options(settings), limits, workers, Path(folder))
+        sections = {
+            v["video_id"]: list(zip(v["section_starts"] or (), v["section_ends"] or (), strict=True)) for v in todo
+        }
+        outcomes = scan_videos(pairs, scan_options(settings), limits, workers, Path(folder), sections)
         for scanned in progress(outcomes, "clips", total=len(pairs)):
             num_errors += scanned.num_decode_errors
             cpu_seconds += scanned.cpu_seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +19,7 @@ from internvid_assets.clips.hashing import perceptual_hash
 from internvid_assets.clips.measure import FrameMeter, MeasuredFrame
 from internvid_assets.clips.pictures import Picture, PictureMaker
 from internvid_assets.clips.sampling import StreamSampler
+from internvid_assets.clips.sections import Sections
 from internvid_assets.clips.shots import AdaptiveDetector, Boundary, ContentDetector, ShotDetector
 from internvid_assets.clips.spool import Spool, SpooledBytes
 from internvid_assets.clips.statistics import ClipStatistics
@@ -151,19 +152,25 @@ class VideoScan:
         return [frame for clip in self.clips for frame in clip.frames]
 
 
-def scan_video(path: str | Path, options: ScanOptions | None = None) -> VideoScan:
+def scan_video(
+    path: str | Path, options: ScanOptions | None = None, sections: Sequence[tuple[float, float]] = ()
+) -> VideoScan:
     """Decode a video once and return everything about it. Pictures wait in a temporary file, not in memory.
+
+    With `sections`, spans in seconds from the first frame, clips lie within one of them each.
 
     Raises: ScanError with a reason code, see `VideoReader`; ValueError when the chosen decoder or detector is not here.
     """
     scan, spool = VideoScan(), Spool()
-    for clip in scan_clips(Path(path), options or ScanOptions(), scan):
+    for clip in scan_clips(Path(path), options or ScanOptions(), scan, sections):
         frames = tuple(replace(frame, picture=spool.put(frame.jpeg)) for frame in clip.frames)
         scan.clips.append(replace(clip, frames=frames))
     return scan
 
 
-def scan_clips(path: Path, options: ScanOptions, scan: VideoScan) -> Iterator[ClipScan]:
+def scan_clips(
+    path: Path, options: ScanOptions, scan: VideoScan, sections: Sequence[tuple[float, float]] = ()
+) -> Iterator[ClipScan]:
     """The clips of a video as they end, so that memory does not grow with its length; fills the facts of `scan`.
 
     Raises: see `scan_video`.
@@ -176,7 +183,7 @@ def scan_clips(path: Path, options: ScanOptions, scan: VideoScan) -> Iterator[Cl
         options.exact,
     )
     detector = shot_detector(options)
-    segmenter = _Segmenter(options, reader, scan)
+    segmenter = _Segmenter(options, reader, scan, Sections(sections))
     cv_threads, collects = cv2.getNumThreads(), gc.isenabled()
     cv2.setNumThreads(1)  # pictures this small gain nothing from threads and pay for waking them
     gc.disable()  # nothing here is a cycle, and looking for them at every few frames costs a hundredth of the scan
@@ -205,8 +212,11 @@ def shot_detector(options: ScanOptions) -> ShotDetector:
 class _Segmenter:
     """Turns frames and boundaries into clips. Frames wait until it is decided which shot they belong to."""
 
-    def __init__(self, options: ScanOptions, reader: VideoReader, scan: VideoScan):
+    def __init__(self, options: ScanOptions, reader: VideoReader, scan: VideoScan, sections: Sections):
         self._options = options
+        self._sections = sections
+        self._section: int | None = None
+        """The section of the open span."""
         self._reader = reader
         self._scan = scan
         self._waiting: deque[tuple[MeasuredFrame, Picture]] = deque()
@@ -273,6 +283,15 @@ class _Segmenter:
 
     def _add(self, measured: MeasuredFrame, picture: Picture) -> Iterator[ClipScan]:
         limit, time = self._options.max_clip_seconds, measured.time
+        assert self._first is not None
+        if self._sections:
+            section = self._sections.at(to_seconds(time.pts - self._first.pts, self._reader.time_base))
+            if section != self._section:
+                yield from self._close(None)
+                self._section = section
+            if section is None:
+                self._shot_is_empty = False  # nobody wants it, so it is not too short
+                return
         if self._span is not None and limit is not None and self._span.seconds_until(time.end_pts) > limit:
             yield from self._close(None)
         if self._span is None:

@@ -9,11 +9,12 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -54,9 +55,16 @@ class Scanned:
 
 
 def scan_videos(
-    videos: Sequence[tuple[str, Path]], options: ScanOptions, limits: ScanLimits, workers: int, folder: Path
+    videos: Sequence[tuple[str, Path]],
+    options: ScanOptions,
+    limits: ScanLimits,
+    workers: int,
+    folder: Path,
+    sections: Mapping[str, Sequence[tuple[float, float]]] = MappingProxyType({}),
 ) -> Iterator[Scanned]:
     """Scan (video id, path) pairs, `workers` at a time; outcomes come as they end. Packs are put in `folder`.
+
+    Of a video with `sections` (by id, in seconds) clips lie only within these.
 
     The largest files go first, and fewer videos than workers get several threads each, so that no core idles at the end.
     """
@@ -67,7 +75,9 @@ def scan_videos(
         options = replace(options, threads=workers // len(videos))
     with ThreadPoolExecutor(workers) as pool:
         jobs = [
-            pool.submit(_scan_guarded, video_id, path, options, limits, folder / f"{video_id}.tar")
+            pool.submit(
+                _scan_guarded, video_id, path, options, limits, folder / f"{video_id}.tar", sections.get(video_id, ())
+            )
             for video_id, path in sorted(videos, key=lambda video: -video[1].stat().st_size)
         ]
         try:
@@ -77,13 +87,22 @@ def scan_videos(
             pool.shutdown(cancel_futures=True)
 
 
-def _scan_guarded(video_id: str, path: Path, options: ScanOptions, limits: ScanLimits, pack: Path) -> Scanned:
+def _scan_guarded(
+    video_id: str,
+    path: Path,
+    options: ScanOptions,
+    limits: ScanLimits,
+    pack: Path,
+    sections: Sequence[tuple[float, float]],
+) -> Scanned:
     """Run one scan in a process of its own and wait for it, for as long as the limit allows.
 
     Raises: OSError of this machine, such as a full disk: no verdict on the video.
     """
     receiver, sender = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_scan_process, args=(sender, video_id, path, options, limits, pack), daemon=True)
+    process = _CONTEXT.Process(
+        target=_scan_process, args=(sender, video_id, path, options, limits, pack, sections), daemon=True
+    )
     process.start()
     sender.close()
     outcome: Scanned | OSError | None = None
@@ -114,7 +133,13 @@ def _ending(exit_code: int | None) -> str:
 
 
 def _scan_process(
-    sender: Connection, video_id: str, path: Path, options: ScanOptions, limits: ScanLimits, pack: Path
+    sender: Connection,
+    video_id: str,
+    path: Path,
+    options: ScanOptions,
+    limits: ScanLimits,
+    pack: Path,
+    sections: Sequence[tuple[float, float]],
 ) -> None:
     _die_with_parent()
     limit = limits.memory_mib * 2**20
@@ -122,7 +147,7 @@ def _scan_process(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     outcome: Scanned | OSError
     try:
-        outcome = _scan_to_pack(video_id, path, options, limits.output_mib * 2**20, pack)
+        outcome = _scan_to_pack(video_id, path, options, limits.output_mib * 2**20, pack, sections)
     except ScanError as error:
         outcome = Scanned(video_id, reason=error.reason, detail=error.detail)
     except OSError as error:
@@ -157,11 +182,18 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _scan_to_pack(video_id: str, path: Path, options: ScanOptions, max_bytes: int, pack: Path) -> Scanned:
+def _scan_to_pack(
+    video_id: str,
+    path: Path,
+    options: ScanOptions,
+    max_bytes: int,
+    pack: Path,
+    sections: Sequence[tuple[float, float]],
+) -> Scanned:
     scan, rows = VideoScan(), []
     with pack.open("wb") as file:
         writer = FramePackWriter(file)
-        for clip in scan_clips(path, options, scan):
+        for clip in scan_clips(path, options, scan, sections):
             identity = clip_id(video_id, clip.start_seconds, clip.end_seconds)
             writer.add(identity, clip.duration_seconds, clip.frames)
             if file.tell() > max_bytes:

@@ -14,6 +14,7 @@ from internvid_assets.store import ObjectStore
 
 _NAMED = {
     "videos/": ("object_key", "select media_key as name from videos.raw_videos"),
+    "subtitles/": ("object_key", "select unnest(subtitle_keys) as name from videos.raw_videos"),
     "frames/": ("object_key", "select frame_pack_key as name from clips.clips"),
     "releases/": ("folder", "select 'releases/' || release_id as name from release.dataset_release"),
     "shards/": ("folder", "select 'shards/' || shards_id as name from release.training_shards"),

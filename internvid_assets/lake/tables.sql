@@ -13,7 +13,43 @@ create table if not exists videos.sources (
     query varchar,               -- the search words that found it
     language varchar,            -- ISO 639-1
     license varchar,             -- SPDX id or the platform's words
-    caption varchar              -- text that came with the source (alt text), read by the sidecar captioner
+    caption varchar,             -- text that came with the source (alt text), read by the sidecar captioner
+    section_starts double[],     -- wanted spans, in seconds of the video; null: all of it
+    section_ends double[],
+    section_captions varchar[],  -- text of each span, where the manifest gave any
+    subtitles varchar[],         -- addresses of subtitle files
+    expected_bytes bigint,       -- size and hashes that the manifest promised
+    expected_sha256 varchar,
+    expected_md5 varchar
+);
+
+-- How far one source has come: the newest state of its ledger. A source without a row was not tried yet.
+-- This and the attempts are a log: they hold times of their own.
+create table if not exists videos.items (
+    batch varchar,
+    source_uri varchar,
+    state varchar,               -- pending, held, refused, retryable, gone, given_up: see docs/concepts.md
+    failure varchar,             -- class of the last failure, see docs/concepts.md; null: none
+    detail varchar,
+    num_attempts integer,        -- runs that tried it
+    tried_at timestamptz,        -- the last of them
+    failing_since timestamptz,   -- first attempt of the unbroken series with this failure; null: not failing
+    next_retry_at timestamptz,   -- null: not waiting
+    gate_version varchar         -- of the gate that judged it
+);
+
+-- One attempt at one source: a run that asked for its bytes.
+create table if not exists videos.attempts (
+    batch varchar,
+    source_uri varchar,
+    attempt integer,             -- from 1
+    state varchar,               -- what it led to
+    failure varchar,
+    detail varchar,
+    num_tries integer,           -- requests for the item within the run
+    num_bytes bigint,            -- that came over the wire
+    seconds double,
+    tried_at timestamptz
 );
 
 -- A video whose bytes we hold.
@@ -40,7 +76,11 @@ create table if not exists videos.raw_videos (
     query varchar,
     language varchar,
     license varchar,
-    caption varchar
+    caption varchar,
+    section_starts double[],     -- clips lie within these spans; null: anywhere
+    section_ends double[],
+    section_captions varchar[],
+    subtitle_keys varchar[]      -- objects of subtitle files that came with it, NAME.LANGUAGE.srt|vtt
 );
 
 -- Something that a stage refused, with the reason.

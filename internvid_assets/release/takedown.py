@@ -22,8 +22,8 @@ from internvid_assets.store import ObjectStore
 
 _PREFIX = "takedowns/"
 _MAX_ROUNDS = 3
-_SCRATCH = ("shards", "releases", "evaluation")
-"""Folders of the cache that may hold frames, texts or pictures."""
+_SCRATCH = ("shards", "releases", "evaluation", "fetch", "listings", "manifests")
+"""Folders of the cache that may hold bytes, frames, texts, pictures or addresses."""
 
 
 @dataclass(frozen=True)

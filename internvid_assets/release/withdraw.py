@@ -26,12 +26,13 @@ _REPORT_FIGURES = ("accuracy.png", "training_curves.png", "confusion.png", "data
 
 
 def media_keys(lake: Lake, store: ObjectStore, target: Target) -> list[str]:
-    """Objects that are the target's alone: video files, and frame packs, those of earlier scans included."""
+    """Objects that are the target's alone: videos, subtitles, and frame packs, those of earlier scans included."""
     where = conditions(lake, target)["videos.raw_videos"]
     rows = lake.rows(f"select media_key as key from videos.raw_videos where {where}") + lake.rows(
         f"{_packs(lake, target)} select key from packs except select key from shared"
     )
-    prefixes = [f"frames/{video}/" for video in target.videos] + [f"videos/{h[:2]}/{h}" for h in target.hashes]
+    prefixes = [f"frames/{video}/" for video in target.videos]
+    prefixes += [prefix for h in target.hashes for prefix in (f"videos/{h[:2]}/{h}", f"subtitles/{h}/")]
     listed = {key for prefix in prefixes for key in store.keys(prefix)}
     return sorted(listed | {row["key"] for row in rows if row["key"]} | _old_packs(lake, store, target))
 

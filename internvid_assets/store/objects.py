@@ -34,6 +34,21 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def s3_client(settings: S3Settings, **config: Any) -> Any:
+    """A boto3 client of the settings' server; `config` goes to botocore. Threads may share it."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=settings.endpoint_url,
+        aws_access_key_id=settings.access_key_id,
+        aws_secret_access_key=settings.secret_access_key,
+        region_name=settings.region,
+        config=Config(**config),
+    )
+
+
 class ObjectStore(ABC):
     """Objects under one root. Keys are relative, with forward slashes."""
 
@@ -43,6 +58,10 @@ class ObjectStore(ABC):
 
         Raises: ObjectConflict when the key holds other bytes.
         """
+
+    def adopt_file(self, key: str, path: Path, sha256: str) -> None:
+        """Store a file that nobody will change any more; see `put_file`. Its bytes are shared where that can be done."""
+        self.put_file(key, path, sha256)
 
     @abstractmethod
     def local_path(self, key: str) -> Path:
@@ -134,6 +153,23 @@ class LocalStore(ObjectStore):
         finally:
             os.unlink(temporary)
 
+    def adopt_file(self, key: str, path: Path, sha256: str) -> None:
+        """See `ObjectStore.adopt_file`: another name of the same file, on the same disk."""
+        target = self._path(key)
+        if target.exists():
+            self._same_or_raise(key, path, sha256)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.chmod(path, 0o644)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        try:
+            os.link(path, target)
+        except FileExistsError:
+            self._same_or_raise(key, path, sha256)
+        except OSError:  # another disk
+            self.put_file(key, path, sha256)
+
     def _same_or_raise(self, key: str, path: Path, sha256: str | None) -> None:
         if file_sha256(self._path(key)) != (sha256 or file_sha256(path)):
             raise ObjectConflict(f"{self.uri(key)} already holds other bytes than {path}")
@@ -178,15 +214,7 @@ class S3Store(ObjectStore):
     def client(self) -> Any:
         """The boto3 client, made when first needed."""
         if self._client is None:
-            import boto3
-
-            self._client = boto3.client(
-                "s3",
-                endpoint_url=self._settings.endpoint_url,
-                aws_access_key_id=self._settings.access_key_id,
-                aws_secret_access_key=self._settings.secret_access_key,
-                region_name=self._settings.region,
-            )
+            self._client = s3_client(self._settings)
         return self._client
 
     def _head(self, key: str) -> dict[str, Any] | None:

@@ -4,11 +4,10 @@ import dagster as dg
 
 from internvid_assets.lake import Lake
 from internvid_assets.lake.assets import StageRun, lake_asset
-from internvid_assets.lake.stage import short_hash
 from internvid_assets.progress import bar
 from internvid_assets.settings import Settings
 from internvid_assets.store import ObjectStore
-from internvid_assets.videos.ingest import CODE_VERSION, ingest_batch
+from internvid_assets.videos.ingest import CODE_VERSION, gate_version, ingest_parts
 
 
 @lake_asset("videos.raw_videos", kinds={"python", "ffmpeg"}, code_version=CODE_VERSION)
@@ -18,10 +17,9 @@ def raw_videos(
     store: dg.ResourceParam[ObjectStore],
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult:
-    """One row is a video whose bytes we hold, accepted by the gate; everything refused is a quarantine row."""
+    """One row is a video whose bytes we hold, accepted by the gate; all others are quarantine rows or wait for a retry."""
     stage = StageRun(context, lake)
-    result = ingest_batch(lake, store, settings.gate, stage.batch, bar)
-    return stage.finish(result, short_hash(settings.gate.model_dump()))
+    return stage.finish_parts(ingest_parts(lake, store, settings, stage.batch, bar), gate_version(settings))
 
 
 assets = [raw_videos]

@@ -348,7 +348,8 @@ def test_what_was_taken_down_stays_out(embedded_settings: Settings, tmp_path: Pa
     ffmpeg("-i", video, "-vf", "scale=128:-2", "-crf", "30", copies / "small.mp4")
 
     def ingest(batch: str) -> StageResult:
-        return ingest_batch(lake, store, GateSettings(min_lines=16), batch, quiet)
+        wide = embedded_settings.model_copy(update={"gate": GateSettings(min_lines=16)})
+        return ingest_batch(lake, store, wide, batch, quiet)
 
     def cut(batch: str) -> StageResult:
         return cut_batch(lake, store, ClipSettings(), 1, batch, quiet)

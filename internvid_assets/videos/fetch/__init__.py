@@ -1,0 +1,1 @@
+"""Bytes from other machines: paced by host, tried again with patience, resumed where they broke off, verified."""

@@ -49,8 +49,13 @@ class GateSettings(_Section):
     max_pixels: int = Field(default=8192 * 8192, ge=1)
     allowed_licenses: tuple[str, ...] = ()
     """Empty: any licence, unknown included."""
-    near_duplicate_bits: int = Field(default=6, ge=0, le=64)
-    """Two videos are near duplicates when their frame hashes differ by at most so many of 64 bits on average."""
+
+
+class DuplicateSettings(_Section):
+    """How copies are looked for; what counts as one are parameters of the SQL models."""
+
+    memory_limit_mib: int = Field(default=6144, ge=512)
+    """Beyond it the lookup uses the disk under `home`."""
 
 
 class ClipSettings(_Section):
@@ -193,6 +198,7 @@ class Settings(BaseSettings):
     s3: S3Settings = S3Settings()
     lake: LakeSettings = LakeSettings()
     gate: GateSettings = GateSettings()
+    duplicates: DuplicateSettings = DuplicateSettings()
     clips: ClipSettings = ClipSettings()
     captions: CaptionSettings = CaptionSettings()
     scores: ScoreSettings = ScoreSettings()

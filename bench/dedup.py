@@ -21,7 +21,8 @@ _COPIED = 20
 """One clip of so many is a copy of an earlier one."""
 _INTRO = 200
 """One clip of so many shows one of 100 intros, which a thousand videos share at the greatest scale."""
-_FLIPPED = " & ".join(f"hash(clip, place, {{word}}, {salt})" for salt in range(4))
+_DRAWN = "hash((({clip} * 64 + place) * 4 + {word}) * 8 + {salt})"
+_FLIPPED = " & ".join(_DRAWN.format(clip="clip", word="{word}", salt=salt) for salt in range(1, 5))
 """A sixteenth of the bits: what re-encoding and resizing changed of real footage."""
 
 
@@ -32,17 +33,18 @@ def fill(lake: Lake, num_videos: int, num_clips: int) -> None:
         "insert into videos.raw_videos by name select format('batch_{:06d}', i // 100000) as batch, format('{:016x}', i) as "
         f"video_id, '/videos/' || i as source_uri, 640 as width, 360 as height from range({num_videos}) as t(i)"
     )
-    word = f"case when clip = shown then hash(shown, place, {{word}}) else xor(hash(shown, place, {{word}}), {_FLIPPED}) end"
+    shown = _DRAWN.format(clip="shown", word="{word}", salt=0)
+    word = f"case when clip = shown then {shown} else xor({shown}, {_FLIPPED}) end"
     words = ", ".join(word.format(word=n) for n in range(1, 4))
     run(
         f"""
         insert into clips.clips by name
         with drawn as (
             select i as clip, i % {num_videos} as video,
-                case when i % {_INTRO} = 7 then hash(i, 'intro') % 100 when i % {_COPIED} = 1 then i // 2 else i end as shown
+                case when i % {_INTRO} = 7 then (hash(i) % 100)::bigint when i % {_COPIED} = 1 then i // 2 else i end as shown
             from range({num_clips}) as t(i)
         ),
-        sized as (select *, 3 + (hash(shown, 'frames') % 5)::integer as num_frames from drawn)
+        sized as (select *, 3 + (hash(shown) % 5)::integer as num_frames from drawn)
         select format('batch_{{:06d}}', video // 100000) as batch, format('{{:016x}}', video) as video_id,
             format('{{:016x}}_{{:08d}}_{{:08d}}', video, clip // {num_videos} * 5000, clip // {num_videos} * 5000 + 5000) as clip_id,
             0.0 as start_seconds, 5.0 as end_seconds, (clip // {num_videos})::integer as clip_index,
@@ -100,7 +102,10 @@ def scale(num_videos: int, num_clips: int, folder: Path) -> None:
         if name == "everything":
             asked = {"videos": num_videos, "clips": num_clips, "copied": _COPIED, "intro": _INTRO}
             row = lake.rows(_PLANTED.format(**asked))[0]
-            print(f"planted copies found: {row['found']} of {row['planted']} ({row['found'] / row['planted']:.4f})", flush=True)
+            print(
+                f"planted copies found: {row['found']} of {row['planted']} ({row['found'] / row['planted']:.4f})",
+                flush=True,
+            )
             lake.close()
 
 
@@ -111,7 +116,9 @@ def main() -> None:
     at_scale = commands.add_parser("scale")
     at_scale.add_argument("--videos", type=int, default=7_000_000)
     at_scale.add_argument("--clips", type=int, default=10_000_000)
-    at_scale.add_argument("--folder", type=Path, help="an existing folder with room for some 25 GB; default: a temporary one")
+    at_scale.add_argument(
+        "--folder", type=Path, help="an existing folder with room for some 25 GB; default: a temporary one"
+    )
     of_copies = commands.add_parser("recall")
     of_copies.add_argument("videos", type=Path, nargs="+")
     of_copies.add_argument("--seconds", type=float, default=6.0, help="length of the pieces that are copied")

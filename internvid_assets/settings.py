@@ -49,6 +49,8 @@ class GateSettings(_Section):
     max_pixels: int = Field(default=8192 * 8192, ge=1)
     allowed_licenses: tuple[str, ...] = ()
     """Empty: any licence, unknown included."""
+    block_lists: tuple[str, ...] = ()
+    """Files of ids, addresses, folders or channels of addresses, and content hashes, one a line."""
 
 
 class DuplicateSettings(_Section):

@@ -22,7 +22,7 @@ _NUM_KEYED_BITS = 40
 _MAX_WORD_BITS = 10
 """A candidate's first words differ in at most so many of 64 bits."""
 _BUCKET_LIMIT = 256
-_ROWS_A_PART = 60_000_000
+_ROWS_A_PART = 20_000_000
 _BIN_SECONDS = 0.4
 _NUM_CROPS = len(CROPS)
 
@@ -39,13 +39,15 @@ def find_matches(connection: duckdb.DuckDBPyConnection, database: str) -> None:
         connection.execute(sql.format(db=database, **values))
 
     run(_FRAMES)
-    counted = connection.execute(f"select count(*) from {database}.frames").fetchone()
+    counted = connection.execute(f"select count(*), count(*) filter (is_new) from {database}.frames").fetchone()
     assert counted is not None
-    num_parts = 1 + counted[0] // _ROWS_A_PART
+    num_rows, num_new = counted
+    of_new = "true" if num_new == num_rows else _OF_NEW
+    num_parts = 1 + num_rows // _ROWS_A_PART
     run("create or replace table {db}.found (a uinteger, b uinteger)")
-    for mask in key_masks(counted[0]):
+    for mask in key_masks(num_rows) if num_new else ():
         for part in range(num_parts):
-            run(_CANDIDATES, mask=mask, num_parts=num_parts, part=part)
+            run(_CANDIDATES.replace("{of_new}", of_new), mask=mask, num_parts=num_parts, part=part)
     run("create or replace table {db}.pairs as select distinct a, b from {db}.found")
     run("drop table {db}.frames")
     for step in (_DETAILS, _HITS, _MATCHES):
@@ -71,11 +73,12 @@ from (
     from {{db}}.items inner join {{db}}.looks on items.no = looks.no
 )
 """
+_OF_NEW = "word & {mask} in (select word & {mask} from {db}.frames where is_new)"
 _CANDIDATES = f"""
 insert into {{db}}.found
 with keyed as materialized (
     select no, video, is_reference, is_new, crop, word, word & {{mask}} as key from {{db}}.frames
-    where hash(word & {{mask}}) % {{num_parts}} = {{part}}
+    where hash(word & {{mask}}) % {{num_parts}} = {{part}} and {{of_new}}
 ),
 crowded as materialized (select key from keyed group by key having count(*) > {_BUCKET_LIMIT}),
 looked_up as (

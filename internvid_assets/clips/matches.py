@@ -6,6 +6,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from internvid_assets.clips.lookup import find_matches
 from internvid_assets.lake import Lake, Replace
@@ -26,14 +29,12 @@ def match_batches(lake: Lake, settings: DuplicateSettings) -> StageResult:
     """
     with _work_database(lake, settings):
         run = lake.connection.execute
+        run(f"create table {_WORK}.benchmark_clips as from clips.benchmark_clips")
         run(f"create table {_WORK}.compared as {_COMPARED}")
-        run(f"create view {_WORK}.listed as {_LISTED}")
-        run(f"create table {_WORK}.items as {_ITEMS}")
-        run(f"create view {_WORK}.looks as {_LOOKS}")
-        find_matches(lake.connection, _WORK)
-        matches = lake.query(_RESULT)
+        _look_up(lake, f"source not in ({_SAME})")
+        matches = lake.query(f"{_FOUND} union all {_KEPT} order by all")
         compared = lake.query(f"select source, content_hash from {_WORK}.compared order by source")
-        counts = lake.rows(f"select count(*)::bigint as num, count(*) filter (is_new)::bigint as num_new from {_WORK}.items")[0]
+        counts = lake.rows(f"select count(*) as num, count(*) filter (is_new) as num_new from {_WORK}.items")[0]
     return StageResult(
         [
             Replace("clips.matches", matches.cast(lake.schema("clips.matches"))),
@@ -45,6 +46,32 @@ def match_batches(lake: Lake, settings: DuplicateSettings) -> StageResult:
     )
 
 
+def match_benchmark(lake: Lake, settings: DuplicateSettings, benchmark_clips: pa.Table) -> list[dict[str, Any]]:
+    """The lake's clips that show what clips of a benchmark show, as rows of `clips.matches`, best first; stores nothing.
+
+    Args:
+        benchmark_clips: rows as in `clips.benchmark_clips`.
+    """
+    with _work_database(lake, settings):
+        run = lake.connection.execute
+        lake.connection.register("given_clips", benchmark_clips)
+        try:
+            run(f"create table {_WORK}.benchmark_clips as from given_clips")
+        finally:
+            lake.connection.unregister("given_clips")
+        _look_up(lake, "kind = 'benchmark'")
+        return lake.rows(f"{_FOUND} where other.kind = 'benchmark' order by num_frames desc, distance_bits, all")
+
+
+def _look_up(lake: Lake, is_new: str) -> None:
+    """Number everything that has hashes and find the matches of what is new by a SQL condition."""
+    run = lake.connection.execute
+    run(f"create view {_WORK}.listed as {_LISTED}")
+    run(f"create table {_WORK}.items as {_ITEMS.format(is_new=is_new)}")
+    run(f"create view {_WORK}.looks as {_LOOKS}")
+    find_matches(lake.connection, _WORK)
+
+
 @contextmanager
 def _work_database(lake: Lake, settings: DuplicateSettings) -> Iterator[None]:
     """A database file beside the lake's tables on the same connection, gone afterwards."""
@@ -52,7 +79,9 @@ def _work_database(lake: Lake, settings: DuplicateSettings) -> Iterator[None]:
     cache.mkdir(parents=True, exist_ok=True)
     run = lake.connection.execute
     with tempfile.TemporaryDirectory(dir=cache, prefix="matches-") as folder:
-        before = lake.rows("select current_setting('memory_limit') as memory, current_setting('temp_directory') as folder")
+        before = lake.rows(
+            "select current_setting('memory_limit') as memory, current_setting('temp_directory') as folder"
+        )
         run(f"set memory_limit = '{settings.memory_limit_mib} MiB'")
         run(f"set temp_directory = '{Path(folder) / 'spilled'}'")
         run("set preserve_insertion_order = false")
@@ -88,14 +117,13 @@ from lake.lineage.taken_clips where len(frame_hashes) > 0
 union all
 select 'benchmark', '{BENCHMARK}' || benchmark, item, '{BENCHMARK}' || benchmark || ':' || item, benchmark,
     start_seconds, {_HASHES}, 0
-from lake.clips.benchmark_clips where len(frame_hashes) > 0
+from {_WORK}.benchmark_clips where len(frame_hashes) > 0
 """
+_SAME = f"select now.source from {_WORK}.compared as now semi join clips.compared using (source, content_hash)"
 _ITEMS = f"""
 select row_number() over (order by kind = 'clip', num_pixels desc, source, item, start_seconds)::uinteger as no,
     kind, item, video, reference, start_seconds, len(hash_seconds)::integer as num_hashed, kind <> 'clip' as is_reference,
-    source not in (
-        select now.source from {_WORK}.compared as now semi join clips.compared using (source, content_hash)
-    ) as is_new
+    {{is_new}} as is_new
 from {_WORK}.listed
 """
 _LOOKS = f"""
@@ -104,14 +132,8 @@ from {_WORK}.listed
 inner join {_WORK}.items as items
     on listed.item = items.item and listed.video = items.video and listed.start_seconds = items.start_seconds
 """
-_RESULT = f"""
-with unchanged as (
-    select distinct kind, case kind when 'benchmark' then reference else item end as item
-    from {_WORK}.items where not is_new
-)
-
-select
-    other.kind, one.item as clip_id, one.video as video_id,
+_FOUND = f"""
+select other.kind, one.item as clip_id, one.video as video_id,
     case when other.kind = 'clip' then other.item end as like_clip_id,
     case when other.kind = 'clip' then other.video end as like_video_id,
     other.reference, case when other.kind <> 'clip' then other.item end as reference_item,
@@ -120,11 +142,12 @@ select
 from {_WORK}.matches as found
 inner join {_WORK}.items as one on found.a = one.no
 inner join {_WORK}.items as other on found.b = other.no
-union all
+"""
+_OLD = f"(select distinct kind, case kind when 'benchmark' then reference else item end as item from {_WORK}.items where not is_new)"
+_KEPT = f"""
 select kept.* from clips.matches as kept
-semi join unchanged as mine on mine.kind = 'clip' and mine.item = kept.clip_id
-semi join unchanged as theirs on theirs.kind = kept.kind
+semi join {_OLD} as mine on mine.kind = 'clip' and mine.item = kept.clip_id
+semi join {_OLD} as theirs on theirs.kind = kept.kind
     and theirs.item = case kept.kind when 'clip' then kept.like_clip_id when 'taken' then kept.reference_item
         else kept.reference end
-order by all
 """

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_SMOOTH_SECONDS = 0.12
-_WINDOW_SECONDS = 0.5
+_SMOOTH_SECONDS = 0.121
+"""Not 0.12 and 0.5: of usual frame rates no frame lies so near the edge of a window that rounding decides."""
+_WINDOW_SECONDS = 0.501
 _EDGE_SECONDS = 0.2
 _GAP_SECONDS = 0.6
 _LIMIT = 10
@@ -35,7 +36,6 @@ class MomentFinder:
 
     def __init__(self) -> None:
         self._times: list[float] = []
-        self._motions: list[float] = []
         self._sums: list[float] = [0.0]
         self._smooth: list[float] = []
         self._lumas: list[np.ndarray] = []
@@ -43,9 +43,10 @@ class MomentFinder:
         self._found: list[Moment] = []
 
     def add(self, seconds: float, motion: float, luma: np.ndarray) -> None:
-        """Take the next frame; `motion` is its difference to the one before, 0 for the first."""
+        """Take the next frame; `motion` is its difference to the one before. That of the first counts as the second's."""
+        if len(self._times) == 1:
+            self._sums[1] = motion
         self._times.append(seconds)
-        self._motions.append(motion)
         self._sums.append(self._sums[-1] + motion)
         self._lumas.append(luma)
         self._settle(seconds)
@@ -83,7 +84,7 @@ class MomentFinder:
         """Let go of frames that no decision needs."""
         base = self._sums[count]
         self._sums = [value - base for value in self._sums[count:]]
-        for values in (self._times, self._motions, self._smooth, self._lumas):
+        for values in (self._times, self._smooth, self._lumas):
             del values[:count]
         self._decided -= count
 

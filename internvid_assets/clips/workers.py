@@ -186,6 +186,9 @@ def _scan_to_pack(video_id: str, path: Path, options: ScanOptions, max_bytes: in
     return Scanned(video_id, rows, scan.too_short, scan.damage, pack, scan.num_decode_errors)
 
 
+HASH_COLUMNS = ("hash_seconds", "frame_hashes", "frame_hash_details")
+
+
 def hash_columns(hashes: Sequence[HashedFrame]) -> dict[str, list[Any]]:
     """The columns of the tables that hold hashed frames: their times, the first words, and the other words."""
     groups = [frame.words[at : at + WORDS] for frame in hashes for at in range(0, len(frame.words), WORDS)]

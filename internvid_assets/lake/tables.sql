@@ -53,6 +53,13 @@ create table if not exists videos.quarantine (
     detail varchar
 );
 
+-- A video of a public benchmark, as far as its annotations name it.
+create table if not exists videos.benchmark_items (
+    benchmark varchar,
+    item varchar,                -- its name in the annotations
+    video_key varchar            -- what a source of it would go by: YouTube id, name or content hash
+);
+
 -- A half-open span of one video.
 create table if not exists clips.clips (
     batch varchar,

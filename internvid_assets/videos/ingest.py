@@ -9,13 +9,12 @@ from typing import Any
 
 from internvid_assets.lake import Lake, Replace
 from internvid_assets.lake.stage import Quarantined, Refusal, StageResult, count_reasons, quarantine_change
-from internvid_assets.lake.takedown import tombstones
 from internvid_assets.settings import GateSettings
 from internvid_assets.store import ObjectStore, file_sha256
-from internvid_assets.videos.gate import refusal, taken_down
+from internvid_assets.videos.gate import Exclusions, exclusions, refusal
 from internvid_assets.videos.probe import probe
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 _CARRIED = ("title", "description", "tags", "query", "language", "license", "caption")
 
 
@@ -32,11 +31,11 @@ def ingest_batch(
         row["content_sha256"]: row["source_uri"]
         for row in lake.rows("select content_sha256, source_uri from videos.raw_videos where batch <> ?", [batch])
     }
-    taken = tombstones(lake)
+    excluded = exclusions(lake, gate)
     accepted: list[dict[str, Any]] = []
     refused: list[Quarantined] = []
     for source in progress(sources, "raw_videos"):
-        outcome = _ingest(source, store, gate, holders, taken)
+        outcome = _ingest(source, store, gate, holders, excluded)
         if isinstance(outcome, Refusal):
             uri = source["source_uri"]
             refused.append(Quarantined(uri, outcome.reason, outcome.detail, uri))
@@ -55,7 +54,7 @@ def ingest_batch(
 
 
 def _ingest(
-    source: dict[str, Any], store: ObjectStore, gate: GateSettings, holders: dict[str, str], taken: dict[str, str]
+    source: dict[str, Any], store: ObjectStore, gate: GateSettings, holders: dict[str, str], excluded: Exclusions
 ) -> dict | Refusal:
     path = Path(source["source_uri"])
     try:
@@ -70,7 +69,7 @@ def _ingest(
     except PermissionError as error:
         return Refusal("permission_denied", str(error.strerror))
     video_id = source["youtube_id"] or digest[:16]
-    if refused := taken_down(taken, (digest, video_id, source["source_uri"])):
+    if refused := excluded.refusal(digest, video_id, source["source_uri"]):
         return refused
     holder = holders.setdefault(digest, source["source_uri"])
     if holder != source["source_uri"]:

@@ -2,9 +2,9 @@
 -- grain: one row per clip and what it looks like: another clip (each pair in both directions), a clip that was taken down, or one of a benchmark
 -- refs: clips.benchmark_clips, clips.clips, clips.matches, lineage.taken_clips
 -- question: How much of a clip, and of its video, is in the other one (for what must not get in: of the shorter one)? Frames of two videos count together when they agree at one offset.
--- parameters: near_duplicate_bits 64, near_duplicate_share 0.4, lone_frame_bits 40
+-- parameters: near_duplicate_bits 72, near_duplicate_share 0.5, lone_frame_bits 40
 with matches as (
-    select * from clips.matches where distance_bits <= coalesce(getvariable('near_duplicate_bits'), 64)
+    select * from clips.matches where distance_bits <= coalesce(getvariable('near_duplicate_bits'), 72)
 ),
 
 hashed as (
@@ -65,7 +65,7 @@ select
     shared.offset_seconds,
     shared.num_frames_of_video::bigint as num_frames_of_video,
     mine.num_hashed::bigint as num_hashed_of_video,
-    shared.num_frames >= coalesce(getvariable('near_duplicate_share'), 0.4)
+    shared.num_frames >= coalesce(getvariable('near_duplicate_share'), 0.5)
     * case when shared.kind = 'clip' then shared.num_hashed else least(shared.num_hashed, shared.like_num_hashed) end
     and (
         shared.num_frames >= 2
@@ -76,7 +76,7 @@ select
         )
     ) as clip_is_inside,
     theirs.is_whole
-    and shared.num_frames_of_video >= coalesce(getvariable('near_duplicate_share'), 0.4)
+    and shared.num_frames_of_video >= coalesce(getvariable('near_duplicate_share'), 0.5)
     * case when shared.kind = 'clip' then mine.num_hashed else least(mine.num_hashed, theirs.num_hashed) end
     and shared.num_frames_of_video >= least(3, mine.num_hashed, theirs.num_hashed)
     and (

@@ -112,7 +112,7 @@ def _shows_the_same(match: dict[str, Any]) -> bool:
     shorter = min(match["num_hashed"], match["like_num_hashed"])
     if shorter == 1:
         return match["distance_bits"] <= 40
-    return match["num_frames"] >= max(2, 0.4 * shorter)
+    return match["num_frames"] >= max(2, 0.5 * shorter)
 
 
 def _scanned(

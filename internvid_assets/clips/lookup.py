@@ -13,7 +13,7 @@ import duckdb
 
 from internvid_assets.clips.hashing import CROPS, WORDS
 
-MAX_BITS = 64
+MAX_BITS = 72
 """Two frames agree when their hashes differ in at most so many of 256 bits; unrelated frames differ in 128, and of
 thousands of pairs from different footage none in fewer than 86."""
 NUM_TABLES = 8
@@ -22,6 +22,8 @@ _NUM_KEYED_BITS = 40
 _MAX_WORD_BITS = 10
 """A candidate's first words differ in at most so many of 64 bits."""
 _BUCKET_LIMIT = 256
+_SAMPLE = 8
+"""Buckets are counted by one clip in so many."""
 _ROWS_A_PART = 20_000_000
 _BIN_SECONDS = 0.4
 _NUM_CROPS = len(CROPS)
@@ -80,16 +82,18 @@ with keyed as materialized (
     select no, video, is_reference, is_new, crop, word, word & {{mask}} as key from {{db}}.frames
     where hash(word & {{mask}}) % {{num_parts}} = {{part}} and {{of_new}}
 ),
-crowded as materialized (select key from keyed group by key having count(*) > {_BUCKET_LIMIT}),
+crowded as materialized (
+    select key from keyed where no % {_SAMPLE} = 0 group by key having count(*) > {_BUCKET_LIMIT} // {_SAMPLE}
+),
 looked_up as (
-    select no, video, is_reference, is_new, word, key from keyed anti join crowded using (key)
+    select no, video, is_reference, is_new, crop, word, key from keyed anti join crowded using (key)
     union all
-    select no, video, is_reference, is_new, word, key from keyed semi join crowded using (key)
+    select no, video, is_reference, is_new, crop, word, key from keyed semi join crowded using (key)
     qualify row_number() over (partition by key order by no, word) <= {_BUCKET_LIMIT}
 )
 select distinct greatest(one.no, other.no), least(one.no, other.no)
 from keyed as one inner join looked_up as other on one.key = other.key
-where one.crop = 0 and one.video <> other.video and (one.is_new or other.is_new)
+where (one.crop = 0 or one.crop = other.crop) and one.video <> other.video and (one.is_new or other.is_new)
     and not (one.is_reference and other.is_reference)
     and bit_count(xor(one.word, other.word)) <= {_MAX_WORD_BITS}
 """
@@ -111,7 +115,7 @@ select pairs.a, pairs.b, one.frame as frame_a, other.frame as frame_b, min({_BIT
 from {{db}}.pairs
 inner join {{db}}.details as one on pairs.a = one.no
 inner join {{db}}.details as other on pairs.b = other.no
-where (one.crop = 0 or other.crop = 0) and {_BITS} <= {MAX_BITS}
+where (one.crop = 0 or other.crop = 0 or one.crop = other.crop) and {_BITS} <= {MAX_BITS}
 group by all
 """
 _MATCHES = f"""

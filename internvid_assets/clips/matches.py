@@ -60,7 +60,9 @@ def match_benchmark(lake: Lake, settings: DuplicateSettings, benchmark_clips: pa
         finally:
             lake.connection.unregister("given_clips")
         _look_up(lake, "kind = 'benchmark'")
-        return lake.rows(f"{_FOUND} where other.kind = 'benchmark' order by num_frames desc, distance_bits, all")
+        return lake.rows(
+            f"{_FOUND} where other.kind = 'benchmark' order by num_frames desc, distance_bits, clip_id, reference_item"
+        )
 
 
 def _look_up(lake: Lake, is_new: str) -> None:

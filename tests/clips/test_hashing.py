@@ -13,7 +13,9 @@ from internvid_assets.clips.moments import Moment, MomentFinder
 def picture(seed: int, height: int = 90, width: int = 160) -> np.ndarray:
     """Smooth random shapes, as uint8 luma."""
     noise = np.random.default_rng(seed).normal(size=(12, 16)).astype(np.float32)
-    return cv2.normalize(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), None, 20, 235, cv2.NORM_MINMAX).astype(np.uint8)
+    return cv2.normalize(
+        cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), None, 20, 235, cv2.NORM_MINMAX
+    ).astype(np.uint8)
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> int:
@@ -31,7 +33,13 @@ def test_copies_are_near_and_others_far(seed: int) -> None:
     rng = np.random.default_rng(seed)
     noisy = np.clip(original + rng.normal(0, 6, original.shape), 0, 255).astype(np.uint8)
     bright = np.clip(original * 1.1 + 8, 0, 255).astype(np.uint8)
-    for copy in (noisy, bright, cv2.resize(original, (64, 36), interpolation=cv2.INTER_AREA), original[4:-4, 8:-8], original[2:-2, 4:-4]):
+    for copy in (
+        noisy,
+        bright,
+        cv2.resize(original, (64, 36), interpolation=cv2.INTER_AREA),
+        original[4:-4, 8:-8],
+        original[2:-2, 4:-4],
+    ):
         assert distance(original, copy) <= 40
     assert distance(original, picture(seed + 100)) >= 80
     assert distance(original, original[:, ::-1]) >= 80

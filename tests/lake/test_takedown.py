@@ -344,7 +344,9 @@ def test_what_was_taken_down_stays_out(embedded_settings: Settings, tmp_path: Pa
     for folder in (first, again, copies):
         folder.mkdir()
     video = write_shots(first / "one.mp4", [40, 50, 45], (192, 128))
-    pictures = [p for seed, count in ((10, 45), (11, 40), (12, 50), (13, 35)) for p in moving_pictures(count, (192, 128), seed)]
+    pictures = [
+        p for seed, count in ((10, 45), (11, 40), (12, 50), (13, 35)) for p in moving_pictures(count, (192, 128), seed)
+    ]
     write_video(first / "other.mp4", pictures)
     (first / "twin.mp4").write_bytes(video.read_bytes())
     (again / "renamed.mp4").write_bytes(video.read_bytes())
@@ -391,8 +393,7 @@ def test_what_was_taken_down_stays_out(embedded_settings: Settings, tmp_path: Pa
     assert earlier_takedown(lake, file_sha256(again / "renamed.mp4")) == takedown_id
     _a_clip_that_is_cut_again_is_dropped(lake, store, verdicts, tmp_path)
     assert set(resolve(lake, [str(tmp_path)]).sources) == {
-        str(p)
-        for p in (first / "other.mp4", again / "renamed.mp4", copies / "small.mp4", copies / "trimmed.mp4")
+        str(p) for p in (first / "other.mp4", again / "renamed.mp4", copies / "small.mp4", copies / "trimmed.mp4")
     }
     lake.close()
 

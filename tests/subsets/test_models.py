@@ -129,7 +129,9 @@ def test_benchmarks_are_kept_out_by_name_and_by_frames(db) -> None:
         add_video(db, video)
     shown = [add_clip(db, v, i, **FOUR) for v in ("named", "shown", "free") for i in range(4)]
     db.execute("insert into videos.benchmark_items values ('k400', 'val/named.mp4', 'named')")
-    db.execute("insert into clips.benchmark_clips (benchmark, item, hash_seconds) values ('k400', 'val/x.mp4', [0, 1, 2, 3])")
+    db.execute(
+        "insert into clips.benchmark_clips (benchmark, item, hash_seconds) values ('k400', 'val/x.mp4', [0, 1, 2, 3])"
+    )
     about = {"kind": "benchmark", "reference": "k400", "reference_item": "val/x.mp4"}
     add_match(db, shown[5], None, 3, **about)  # the benchmark shows an excerpt: the rest of its video goes too
     build(db)

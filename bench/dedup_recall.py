@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from internvid_assets.clips import ScanOptions
+from internvid_assets.clips import ScanOptions, scan_video
 from internvid_assets.clips.matches import match_batches
 from internvid_assets.clips.workers import ScanLimits, scan_videos
 from internvid_assets.lake import Append, Lake, Write
@@ -83,9 +82,9 @@ def store_scans(lake: Lake, files: Mapping[str, tuple[Path, str]], folder: Path)
 
 
 def recall(videos: Sequence[Path], seconds: float, folder: Path) -> None:
-    """Print by kind of copy how many are found to be copies of their piece, and how many matches are of other pieces.
+    """Print by kind of copy how many are found to be copies of their piece, and how many matches are of other footage.
 
-    Pieces of one video are different footage, also where one shot goes on from one to the next.
+    Two pieces of one continuing shot are other footage too, but hardly to be told apart: they are counted by themselves.
     """
     settings = Settings(home=folder / "home")
     lake = Lake(settings)
@@ -97,44 +96,53 @@ def recall(videos: Sequence[Path], seconds: float, folder: Path) -> None:
         if model.table in ("staging.stg_matches", "staging.stg_clips"):
             built = build_model(lake, model, settings)
             lake.commit(built.write(model.table, "bench", None, 0, []), built.changes)
-    found: dict[str, set[str]] = defaultdict(set)
-    for row in lake.rows(
-        "select distinct video_id, like_video_id from staging.stg_matches where kind = 'clip' and (video_is_inside or clip_is_inside)"
-    ):
-        found[row["video_id"]].add(row["like_video_id"])
-        found[row["like_video_id"]].add(row["video_id"])
+    rows = lake.rows(_ALIKE)
+    lake.close()
+    found = {(row["video_id"], row["like_video_id"]) for row in rows}
+    found |= {(other, one) for one, other in found}
     pieces = [name for name, (_, kind) in files.items() if not kind]
     print(f"{len(pieces)} pieces of {seconds:g} s from {len(videos)} videos, {len(files) - len(pieces)} copies")
-    num_right = sum(_piece(one) == _piece(other) for one, others in found.items() for other in others)
-    num_all = sum(len(others) for others in found.values())
     num_found = 0
     for kind in KINDS:
         copies = [name for name, (_, of) in files.items() if of == kind]
-        hits = [name for name in copies if _piece(name) in found[name]]
-        num_found += len(hits)
-        print(f"  {kind:34} {len(hits):4} of {len(copies):4}  {', '.join(sorted(set(copies) - set(hits))[:4])}")
-    print(
-        f"recall {num_found / (len(files) - len(pieces)):.4f}, precision {num_right / max(1, num_all):.4f} of {num_all // 2} pairs"
-    )
-    wrong = {
-        (one, other)
-        for one, others in found.items()
-        for other in others
-        if one < other and _piece(one) != _piece(other)
-    }
-    for row in lake.rows(_WRONG):
-        print(f"  wrong: {row}")
-    lake.close()
+        missed = [name for name in copies if (name, _piece(name)) not in found]
+        num_found += len(copies) - len(missed)
+        print(f"  {kind:34} {len(copies) - len(missed):4} of {len(copies):4}  {' '.join(missed[:4])}")
+    print(f"recall {num_found / (len(files) - len(pieces)):.4f}")
+    _print_precision({tuple(sorted(pair)) for pair in found}, shared_shots(videos, seconds))
 
 
-_WRONG = """
-select clip_id, like_clip_id, num_frames, num_hashed, num_frames_of_video, num_hashed_of_video, round(distance_bits) as bits,
-    round(offset_seconds, 2) as offset_seconds
-from staging.stg_matches
-where kind = 'clip' and (video_is_inside or clip_is_inside) and clip_id < like_clip_id
-    and split_part(video_id, '.copy', 1) <> split_part(like_video_id, '.copy', 1)
-order by num_frames desc, bits limit 20
+_ALIKE = """
+select distinct video_id, like_video_id from staging.stg_matches
+where kind = 'clip' and (video_is_inside or clip_is_inside)
 """
+
+
+def _print_precision(found: set[tuple[str, ...]], continued: set[tuple[str, str]]) -> None:
+    places = [(_piece(one), _piece(other)) for one, other in found]
+    wrong = [pair for pair in places if pair[0] != pair[1]]
+    in_one_shot = [pair for pair in wrong if pair in continued or pair[::-1] in continued]
+    others = sorted(set(wrong) - set(in_one_shot))
+    num_right, num_others = len(places) - len(wrong), len(wrong) - len(in_one_shot)
+    print(
+        f"precision {num_right / max(1, num_right + num_others):.4f} of {num_right + num_others} pairs; "
+        f"{len(in_one_shot)} more are of different seconds of one shot; wrong: {others[:5]}"
+    )
+
+
+def shared_shots(videos: Sequence[Path], seconds: float) -> set[tuple[str, str]]:
+    """Pairs of pieces that show the same shot, each at least a tenth of a second of it."""
+    pairs = set()
+    for video in videos:
+        count = int(_seconds(video) / seconds)
+        for shot in scan_video(video).clips:
+            within = [
+                f"{video.stem}.{n}"
+                for n in range(count)
+                if min(shot.end_seconds, (n + 1) * seconds) - max(shot.start_seconds, n * seconds) >= 0.1
+            ]
+            pairs |= {(one, other) for one in within for other in within if one < other}
+    return pairs
 
 
 def _piece(name: str) -> str:

@@ -72,13 +72,13 @@ def find_leakage(
     """
     clips, hashes, unreadable = _scanned(lake, settings, benchmark, progress)
     keys = [*benchmark.keys(), *hashes.items()]
-    rows = [{"benchmark": benchmark.name, "item": item, "video_key": key} for item, key in keys]
-    items = lake.to_arrow("videos.benchmark_items", rows)
-    by_name = lake.joined(_BY_NAME, items)
+    by_name = lake.joined(_BY_NAME, _items(lake, benchmark.name, keys))
+    keys += [(row["item"], row["video_id"]) for row in by_name]
     matched = match_benchmark(lake, settings.duplicates, clips) if clips.num_rows else []
     by_frames = [{**row, "item": row.pop("reference_item")} for row in matched if _shows_the_same(row)]
     if exclude:
         where = "benchmark = '" + benchmark.name.replace("'", "''") + "'"
+        items = _items(lake, benchmark.name, sorted(set(keys)))
         changes = [Replace("videos.benchmark_items", items, where), Replace("clips.benchmark_clips", clips, where)]
         lake.commit(Write("videos.benchmark_items", f"leakage {benchmark.name}", num_in=len(keys)), changes)
     shown = (
@@ -95,6 +95,12 @@ def find_leakage(
         benchmark.name, len(benchmark.items), len(benchmark.files), tuple(unreadable), tuple(by_name),
         tuple({name: row[name] for name in shown} for row in by_frames),
     )  # fmt: skip
+
+
+def _items(lake: Lake, benchmark: str, keys: Sequence[tuple[str, str]]) -> pa.Table:
+    """Rows of `videos.benchmark_items`."""
+    rows = [{"benchmark": benchmark, "item": item, "video_key": key} for item, key in keys]
+    return lake.to_arrow("videos.benchmark_items", rows)
 
 
 _BY_NAME = """

@@ -12,8 +12,8 @@ _SMOOTH_SECONDS = 0.121
 """Not 0.12 and 0.5: of usual frame rates no frame lies so near the edge of a window that rounding decides."""
 _WINDOW_SECONDS = 0.501
 _EDGE_SECONDS = 0.2
-_GAP_SECONDS = 0.6
-_LIMIT = 10
+_GAP_SECONDS = 0.45
+_LIMIT = 12
 _LIMIT_SECONDS = 4.0
 _MAX_LIMIT = 32
 
@@ -92,8 +92,7 @@ class MomentFinder:
         """The moments of a clip of this length, in order: 8, or one for 4 s of a long clip, at most.
 
         Args:
-            others: frames spread over the clip, in order, for stretches of more than a second without a moment and for
-                clips too short to have one.
+            others: frames at even times, for stretches without a moment and for clips too short to have one.
         """
         self._settle(seconds, ended=True)
         inside = [m for m in self._found if _EDGE_SECONDS <= m.seconds <= seconds - _EDGE_SECONDS]

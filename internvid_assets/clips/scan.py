@@ -33,6 +33,9 @@ ScanError = DecodeError
 _MARGIN = 0.15
 """Scores from the sampled pixels were at most so far, relatively, from PySceneDetect's near its threshold (ADR 8)."""
 _TRUNCATED_SECONDS = 1.0
+_GRID_SECONDS = 0.5
+"""Frames so far apart are hashed where no moment stands out. A grid from the clip's start, not over its length: against
+a trimmed copy all its frames are then off by the same time."""
 
 
 @dataclass(frozen=True)
@@ -330,6 +333,7 @@ class _Span:
         self._num_uniform = num_uniform
         self._statistics = ClipStatistics()
         self._moments = MomentFinder()
+        self._grid: StreamSampler[Moment] = StreamSampler(96, _GRID_SECONDS)
         self._uniform: StreamSampler[_Sample] = StreamSampler(3 * num_uniform, 1)
         self._by_second: StreamSampler[_Sample] = StreamSampler(256, 1.0)
 
@@ -349,6 +353,7 @@ class _Span:
         self._statistics.add(measured, duration)
         at = self.seconds_until(time.pts)
         sample = _Sample(time.index, at, picture, measured.luma)
+        self._grid.offer(at, Moment(at, measured.luma))
         self._moments.add(at, measured.motion or 0.0, measured.luma)
         self._uniform.offer(time.index, sample)
         if at >= 0.5 - duration / 2 and self._by_second.offer(at, sample):
@@ -380,7 +385,9 @@ class _Span:
     def _hashed(self) -> Iterator[HashedFrame]:
         """The hashes of the frames that a copy has too, upright and without the borders of the clip."""
         box = self._statistics.picture_box()
-        others = [Moment(sample.seconds, sample.luma) for sample in self._uniform.items]
+        others = self._grid.items
+        if len(others) < 2:
+            others = [Moment(sample.seconds, sample.luma) for sample in self._uniform.items]
         for moment in self._moments.finish(self.seconds, others):
             top, bottom, left, right = box
             inside = np.rot90(moment.luma[top:bottom, left:right], self._quarter_turns)

@@ -50,7 +50,8 @@ def test_the_addresses_of_msrvtt_give_ids(tmp_path: Path) -> None:
 def test_a_file_of_ids_and_a_folder_of_videos(tmp_path: Path) -> None:
     (tmp_path / "ids").write_text("# K400\nQOlSCBRmfWY\n\nQOlSCBRmfWY\nhttps://youtu.be/9lZi22qLlEo\n")
     listed = read_benchmark("x", tmp_path / "ids")
-    assert [key for _, key in listed.keys()] == ["QOlSCBRmfWY", "9lZi22qLlEo"] and not listed.files
+    assert dict(listed.keys()) == {"QOlSCBRmfWY": "QOlSCBRmfWY", "https://youtu.be/9lZi22qLlEo": "9lZi22qLlEo"}
+    assert not listed.files
     (tmp_path / "videos" / "deep").mkdir(parents=True)
     (tmp_path / "videos" / "deep" / "a.webm").touch()
     assert read_benchmark("x", tmp_path / "videos").items == ("deep/a.webm",)

@@ -35,7 +35,7 @@ BATCHED_TABLES = (
     "captions.captions", "scores.clip_scores",
 )  # fmt: skip
 """In the order data flows."""
-MATCHES = "clips.matches"
+DUPLICATES = ("clips.matches", "scores.semantic_duplicates")
 """Made of all batches, before the SQL models."""
 
 build_dataset = dg.define_asset_job(
@@ -51,7 +51,7 @@ TRAINED = ("viclip.viclip_checkpoint", "viclip.viclip_evaluation")
 
 refresh_subsets = dg.define_asset_job(
     "refresh_subsets",
-    selection=AssetSelection.groups("subsets") | AssetSelection.assets(table_key(MATCHES)),
+    selection=AssetSelection.groups("subsets") | AssetSelection.assets(*map(table_key, DUPLICATES)),
     description="Which clips match, and every SQL model of dbt_like_sql/ anew: filters, near duplicates and subsets. Decodes nothing.",
 )
 

@@ -28,7 +28,7 @@ def run_path(settings: Settings, sources: Sequence[str], until: str | None) -> N
     _quiet_dagster()
     from internvid_assets import automation
 
-    models = [automation.MATCHES, *(model.table for model in discover_models())]
+    models = [*automation.DUPLICATES, *(model.table for model in discover_models())]
     wanted = _until([*automation.BATCHED_TABLES, *models, *automation.PUBLISHED, *automation.TRAINED], until)
     try:
         _check_texts(settings)

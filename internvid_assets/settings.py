@@ -58,6 +58,12 @@ class DuplicateSettings(_Section):
 
     memory_limit_mib: int = Field(default=6144, ge=512)
     """Beyond it the lookup uses the disk under `home`."""
+    semantic: str = "none"
+    """Also drop clips whose pictures mean the same: `none`, `embedded` or `hf`."""
+    semantic_options: dict[str, str] = Field(default_factory=dict)
+    semantic_min_cosine: float = Field(default=0.97, gt=0, le=1)
+    semantic_cluster_size: int = Field(default=1000, ge=2)
+    """Clips in a cluster, on average; only clips of one cluster are compared."""
 
 
 class ClipSettings(_Section):

@@ -1,13 +1,14 @@
 -- stage: intermediate
 -- grain: one row per video that shows the same as a better one
 -- refs: staging.stg_clips, staging.stg_matches
--- question: Which videos are copies, re-encoded, resized, letterboxed, cropped or trimmed? Better is the larger picture without borders, then the longer, then the earlier batch, then the smaller id.
+-- question: Which videos are copies, re-encoded, resized, letterboxed, cropped or trimmed? Better is the larger picture without borders (by a fifth), then the longer (by half a second), then the earlier batch, then the smaller id.
 -- parameters: none
 with videos as (
     select
         video_id,
         row_number() over (
-            order by max(num_picture_pixels) desc, sum(duration_seconds) desc, min(batch), video_id
+            order by
+                round(4 * log2(max(num_picture_pixels) + 1)) desc, round(2 * sum(duration_seconds)) desc, min(batch), video_id
         ) as place
     from staging.stg_clips
     group by video_id

@@ -208,6 +208,23 @@ create table if not exists scores.clip_scores (
     value double
 );
 
+-- What one clip's pictures mean, as a unit vector.
+create table if not exists scores.clip_embeddings (
+    batch varchar,
+    clip_id varchar,
+    embedder_version varchar,
+    embedding float[]
+);
+
+-- A clip whose pictures mean the same as those of another in its cluster, which stays.
+create table if not exists scores.semantic_duplicates (
+    clip_id varchar,
+    video_id varchar,
+    like_clip_id varchar,
+    like_video_id varchar,
+    cosine double
+);
+
 -- A published state of a subset.
 create table if not exists release.dataset_release (
     release_id varchar,          -- {subset}-{first 12 hex of the manifest's SHA-256}

@@ -201,6 +201,9 @@ def _verdict(lake: Lake, clip: dict[str, Any], verdict: dict[str, Any], values: 
         return ["kept: no rule speaks against it"]
     if reason == "near_duplicate":
         return [f"dropped: near_duplicate {_original(lake, clip)}"]
+    if reason == "semantic_duplicate":
+        other = _first(lake, "scores.semantic_duplicates", clip["clip_id"])
+        return [f"dropped: semantic_duplicate of clip {other['like_clip_id']}, cosine {other['cosine']:.3f}"]
     parts = [f"{c} {_number(values.get(c))}, {p} {threshold(lake, p):g}" for c, p in RULES.get(reason, ())]
     return [f"dropped: {reason}{': ' if parts else ''}{'; '.join(parts)}"]
 

@@ -118,7 +118,7 @@ def test_a_shared_intro_is_kept_once_and_chance_agreements_are_nothing(db) -> No
     add_match(db, clips["b"][0], clips["a"][0], 3)
     add_match(db, clips["c"][0], clips["a"][0], 3)
     add_match(db, clips["c"][1], clips["b"][2], 1, 5.0)  # one frame of four
-    add_match(db, clips["c"][2], clips["b"][2], 4, 0.0, distance_bits=70.0)  # beyond near_duplicate_bits
+    add_match(db, clips["c"][2], clips["b"][2], 4, 0.0, distance_bits=75.0)  # beyond near_duplicate_bits
     build(db)
     dropped = "select clip_id from intermediate.int_pair_verdicts where drop_reason = 'near_duplicate' order by 1"
     assert [row[0] for row in db.execute(dropped).fetchall()] == [clips["b"][0], clips["c"][0]]

@@ -38,6 +38,8 @@ BATCHED_TABLES = (
     "captions.captions", "scores.clip_scores",
 )  # fmt: skip
 """In the order data flows."""
+DUPLICATES = ("clips.matches", "scores.semantic_duplicates")
+"""Made of all batches, before the SQL models."""
 
 build_dataset = dg.define_asset_job(
     "build_dataset",
@@ -52,8 +54,8 @@ TRAINED = ("viclip.viclip_checkpoint", "viclip.viclip_evaluation")
 
 refresh_subsets = dg.define_asset_job(
     "refresh_subsets",
-    selection=AssetSelection.groups("subsets"),
-    description="Every SQL model of dbt_like_sql/ anew: filters, near duplicates and subsets. Decodes nothing.",
+    selection=AssetSelection.groups("subsets") | AssetSelection.assets(*map(table_key, DUPLICATES)),
+    description="Which clips match, and every SQL model of dbt_like_sql/ anew: filters, near duplicates and subsets. Decodes nothing.",
 )
 
 

@@ -243,6 +243,42 @@ def _forget_runs(lake: Any, run_ids: Sequence[str]) -> None:
 
 
 @app.command()
+def leakage(
+    benchmark: Annotated[list[str], typer.Option(help="NAME=FOLDER with annotations and videos, or NAME=FILE of ids.")],
+    home: Home = None,
+    exclude: Annotated[bool, typer.Option("--exclude", help="Keep its videos out from now on.")] = False,
+    write: Annotated[
+        Path | None, typer.Option(help="Write the ids of the lake's videos in it, as a block list.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Which videos and clips of the lake are in public benchmarks, by name and by their frames."""
+    settings = settings_of(home, must_exist=True)
+    from internvid_assets.clips.benchmarks import read_benchmark
+    from internvid_assets.clips.leakage import find_leakage
+    from internvid_assets.lake import Lake
+    from internvid_assets.progress import bar
+
+    named = [text.partition("=") for text in benchmark]
+    if wrong := [text for text, (name, _, where) in zip(benchmark, named, strict=True) if not (name and where)]:
+        raise UsageError(f"--benchmark {wrong[0]} is not NAME=FOLDER or NAME=FILE")
+    try:
+        read = [read_benchmark(name, Path(where)) for name, _, where in named]
+        found = [find_leakage(Lake(settings), settings, each, exclude, bar) for each in read]
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    typer.echo(
+        json.dumps([f.as_dict() for f in found], indent=1)
+        if as_json
+        else "\n".join(x for f in found for x in f.lines())
+    )
+    if write:
+        write.write_text("".join(f"{video} # in {f.benchmark}\n" for f in found for video in f.videos))
+    if exclude and not as_json:
+        typer.echo("kept out from now on; run the job refresh_subsets to drop what is there")
+
+
+@app.command()
 def recaption(
     home: Home = None,
     budget: Annotated[int | None, typer.Option(help="At most so many clips.", min=1)] = None,

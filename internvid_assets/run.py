@@ -65,7 +65,7 @@ def _wanted(settings: Settings, until: str | None) -> list[str]:
     _quiet_dagster()
     from internvid_assets import automation
 
-    models = [model.table for model in discover_models()]
+    models = [*automation.DUPLICATES, *(model.table for model in discover_models())]
     wanted = _until([*automation.BATCHED_TABLES, *models, *automation.PUBLISHED, *automation.TRAINED], until)
     try:
         _check_texts(settings)

@@ -83,8 +83,21 @@ class GateSettings(_Section):
     max_pixels: int = Field(default=8192 * 8192, ge=1)
     allowed_licenses: tuple[str, ...] = ()
     """Empty: any licence, unknown included."""
-    near_duplicate_bits: int = Field(default=6, ge=0, le=64)
-    """Two videos are near duplicates when their frame hashes differ by at most so many of 64 bits on average."""
+    block_lists: tuple[str, ...] = ()
+    """Files of ids, addresses, folders or channels of addresses, and content hashes, one a line."""
+
+
+class DuplicateSettings(_Section):
+    """How copies are looked for; what counts as one are parameters of the SQL models."""
+
+    memory_limit_mib: int = Field(default=6144, ge=512)
+    """Beyond it the lookup uses the disk under `home`."""
+    semantic: str = "none"
+    """Also drop clips whose pictures mean the same: `none`, `embedded` or `hf`."""
+    semantic_options: dict[str, str] = Field(default_factory=dict)
+    semantic_min_cosine: float = Field(default=0.97, gt=0, le=1)
+    semantic_cluster_size: int = Field(default=1000, ge=2)
+    """Clips in a cluster, on average; only clips of one cluster are compared."""
 
 
 class ClipSettings(_Section):
@@ -240,6 +253,7 @@ class Settings(BaseSettings):
     lake: LakeSettings = LakeSettings()
     fetch: FetchSettings = FetchSettings()
     gate: GateSettings = GateSettings()
+    duplicates: DuplicateSettings = DuplicateSettings()
     clips: ClipSettings = ClipSettings()
     captions: CaptionSettings = CaptionSettings()
     scores: ScoreSettings = ScoreSettings()

@@ -17,9 +17,11 @@ captions.coarse_captions <- clips.clips
 captions.fine_captions <- clips.clips
 captions.transcripts <- clips.clips videos.raw_videos
 clips.clips <- videos.raw_videos
+clips.matches <- clips.clips
 release.dataset_release <- subsets.internvid_10m subsets.internvid_10m_div subsets.internvid_10m_flt subsets.internvid_18m_aes
 release.training_shards <- clips.clips subsets.internvid_10m subsets.internvid_10m_div subsets.internvid_10m_flt subsets.internvid_18m_aes
 scores.clip_scores <- captions.captions captions.coarse_captions captions.fine_captions clips.clips
+scores.semantic_duplicates <- clips.clips
 viclip.viclip_checkpoint <- release.training_shards
 viclip.viclip_evaluation <- viclip.viclip_checkpoint
 """

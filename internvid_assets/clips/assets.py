@@ -4,6 +4,8 @@ import dagster as dg
 
 from internvid_assets.clips.cut import cut_batch, scan_version
 from internvid_assets.clips.frames import FrameSource
+from internvid_assets.clips.matches import CODE_VERSION as MATCHES_CODE_VERSION
+from internvid_assets.clips.matches import match_batches
 from internvid_assets.clips.scan import CODE_VERSION
 from internvid_assets.lake import Lake
 from internvid_assets.lake.assets import StageRun, lake_asset, markdown_image
@@ -31,4 +33,13 @@ def clips(
     )
 
 
-assets = [clips]
+@lake_asset("clips.matches", kinds={"sql"}, code_version=MATCHES_CODE_VERSION, deps=("clips.clips",), batched=False)
+def matches(
+    context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+) -> dg.MaterializeResult:
+    """One row is a clip and another that shows the same frames, or one that was taken down, or one of a benchmark."""
+    stage = StageRun(context, lake)
+    return stage.finish(match_batches(lake, settings.duplicates))
+
+
+assets = [clips, matches]

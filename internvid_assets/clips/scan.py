@@ -13,10 +13,12 @@ from typing import NamedTuple
 
 import av
 import cv2
+import numpy as np
 
 from internvid_assets.clips.decode import DecodeError, DecodeOptions, FrameTime, VideoReader, to_seconds
-from internvid_assets.clips.hashing import perceptual_hash
+from internvid_assets.clips.hashing import frame_hash, perceptual_hash
 from internvid_assets.clips.measure import FrameMeter, MeasuredFrame
+from internvid_assets.clips.moments import Moment, MomentFinder
 from internvid_assets.clips.pictures import Picture, PictureMaker
 from internvid_assets.clips.sampling import StreamSampler
 from internvid_assets.clips.sections import Sections
@@ -24,7 +26,7 @@ from internvid_assets.clips.shots import AdaptiveDetector, Boundary, ContentDete
 from internvid_assets.clips.spool import Spool, SpooledBytes
 from internvid_assets.clips.statistics import ClipStatistics
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 NEURAL_DETECTORS = ("transnetv2", "cascade")
 DETECTORS = ("content", "adaptive", *NEURAL_DETECTORS)
 ScanError = DecodeError
@@ -32,6 +34,9 @@ ScanError = DecodeError
 _MARGIN = 0.15
 """Scores from the sampled pixels were at most so far, relatively, from PySceneDetect's near its threshold (ADR 8)."""
 _TRUNCATED_SECONDS = 1.0
+_GRID_SECONDS = 0.5
+"""Frames so far apart are hashed where no moment stands out. A grid from the clip's start, not over its length: against
+a trimmed copy all its frames are then off by the same time."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,14 @@ class SampledFrame:
 
 
 @dataclass(frozen=True)
+class HashedFrame:
+    """The hashes of one frame, see `frame_hash`; seconds from the start of the clip."""
+
+    seconds: float
+    words: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class ClipScan:
     """A half-open span of a video: frames [start_frame, end_frame), seconds from the video's first frame."""
 
@@ -120,6 +133,7 @@ class ClipScan:
     statistics: dict[str, float | int]
     cut_score_end: float | None
     perceptual_hash: int
+    hashes: tuple[HashedFrame, ...] = field(repr=False)
     frames: tuple[SampledFrame, ...] = field(repr=False)
 
     @property
@@ -223,6 +237,7 @@ class _Segmenter:
         self._boundaries: deque[Boundary] = deque()
         self._span: _Span | None = None
         self._pictures: PictureMaker | None = None
+        self._quarter_turns = 0
         self._first: FrameTime | None = None
         self._last: FrameTime | None = None
         self._next_clip = 0
@@ -238,6 +253,7 @@ class _Segmenter:
         """Take the next frame and what has become certain of the earlier ones; the clips that ended."""
         if self._pictures is None or self._first is None:
             self._first = measured.time
+            self._quarter_turns = round(image.rotation / 90) % 4
             self._pictures = PictureMaker(
                 self._options.short_side, self._options.jpeg_quality, float(self._reader.pixel_aspect)
             )
@@ -296,7 +312,7 @@ class _Segmenter:
             yield from self._close(None)
         if self._span is None:
             self._shot_is_empty = False
-            self._span = _Span(time, self._reader.time_base, self._options.num_uniform)
+            self._span = _Span(time, self._reader.time_base, self._options.num_uniform, self._quarter_turns)
         self._span.add(measured, picture)
 
     def _close(self, boundary: Boundary | None) -> Iterator[ClipScan]:
@@ -323,16 +339,20 @@ class _Sample(NamedTuple):
     frame: int
     seconds: float
     picture: Picture
+    luma: np.ndarray
 
 
 class _Span:
     """What is remembered of the consecutive frames of one clip."""
 
-    def __init__(self, start: FrameTime, time_base: Fraction, num_uniform: int):
+    def __init__(self, start: FrameTime, time_base: Fraction, num_uniform: int, quarter_turns: int):
         self.start = self.end = start
+        self._quarter_turns = quarter_turns
         self._time_base = time_base
         self._num_uniform = num_uniform
         self._statistics = ClipStatistics()
+        self._moments = MomentFinder()
+        self._grid: StreamSampler[Moment] = StreamSampler(96, _GRID_SECONDS)
         self._uniform: StreamSampler[_Sample] = StreamSampler(3 * num_uniform, 1)
         self._by_second: StreamSampler[_Sample] = StreamSampler(256, 1.0)
 
@@ -351,7 +371,9 @@ class _Span:
         duration = to_seconds(time.end_pts - time.pts, self._time_base)
         self._statistics.add(measured, duration)
         at = self.seconds_until(time.pts)
-        sample = _Sample(time.index, at, picture)
+        sample = _Sample(time.index, at, picture, measured.luma)
+        self._grid.offer(at, Moment(at, measured.luma))
+        self._moments.add(at, measured.motion or 0.0, measured.luma)
         self._uniform.offer(time.index, sample)
         if at >= 0.5 - duration / 2 and self._by_second.offer(at, sample):
             picture.jpeg()  # it will be wanted: there is no need to hold the decoded frame
@@ -375,8 +397,22 @@ class _Span:
             statistics=self._statistics.summary(),
             cut_score_end=cut_score,
             perceptual_hash=perceptual_hash(middle.jpeg()),
+            hashes=tuple(self._hashed()),
             frames=(*self._sampled("uniform", chosen), *self._sampled("second", self._by_second.items)),
         )
+
+    def _hashed(self) -> Iterator[HashedFrame]:
+        """The hashes of the frames that a copy has too, upright and without the borders of the clip."""
+        box = self._statistics.picture_box()
+        others = self._grid.items
+        if len(others) < 2:
+            others = [Moment(sample.seconds, sample.luma) for sample in self._uniform.items]
+        for moment in self._moments.finish(self.seconds, others):
+            top, bottom, left, right = box
+            inside = np.rot90(moment.luma[top:bottom, left:right], self._quarter_turns)
+            words = frame_hash(inside)
+            if words is not None:
+                yield HashedFrame(moment.seconds, tuple(words))
 
     def _sampled(self, role: str, samples: list[_Sample]) -> list[SampledFrame]:
         return [

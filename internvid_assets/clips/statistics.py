@@ -72,6 +72,12 @@ class ClipStatistics:
             "flat_share": sum(self._flat) / len(self._flat),
         }
 
+    def picture_box(self) -> tuple[int, int, int, int]:
+        """Top, bottom, left and right of what is inside the borders, half-open, in lines and columns of the luma."""
+        assert self._brightest is not None
+        (top, bottom), (left, right) = (_bright_span(dark) for dark in _dark_lines(self._brightest))
+        return top, bottom, left, right
+
     def _motion_quantile(self, share: float) -> float:
         """To 1/4096: the middle of the bin in which the quantile lies."""
         total = int(self._motion_histogram.sum())
@@ -83,16 +89,23 @@ class ClipStatistics:
 
 def border_share(brightest: np.ndarray) -> float:
     """Share of the picture in the dark lines along its edges, of the greatest luma each pixel had, uint8 [H, W]."""
-    shares = [_edge_share(brightest.max(axis=axis).astype(float) / 255 < BLACK_LUMA) for axis in (1, 0)]
-    return 1 - (1 - shares[0]) * (1 - shares[1])
+    inside = 1.0
+    for dark in _dark_lines(brightest):
+        first, last = _bright_span(dark)
+        inside *= (last - first) / len(dark) if not dark.all() else 0.0
+    return 1 - inside
 
 
-def _edge_share(dark: np.ndarray) -> float:
-    """Share of lines in the dark runs that touch either edge."""
-    if dark.all():
-        return 1.0
+def _dark_lines(brightest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which lines, and which columns, are dark from end to end."""
+    rows, columns = (brightest.max(axis=axis).astype(float) / 255 < BLACK_LUMA for axis in (1, 0))
+    return rows, columns
+
+
+def _bright_span(dark: np.ndarray) -> tuple[int, int]:
+    """First and last line inside the dark runs that touch either edge, half-open; all of them where all are dark."""
     bright = np.flatnonzero(~dark)
-    return float(bright[0] + len(dark) - 1 - bright[-1]) / len(dark)
+    return (int(bright[0]), int(bright[-1]) + 1) if len(bright) else (0, len(dark))
 
 
 def flat_share(luma: np.ndarray) -> float:

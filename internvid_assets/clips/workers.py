@@ -19,8 +19,9 @@ from typing import Any
 
 import cv2
 
+from internvid_assets.clips.hashing import WORDS
 from internvid_assets.clips.packs import FramePackWriter
-from internvid_assets.clips.scan import NEURAL_DETECTORS, ScanError, ScanOptions, VideoScan, scan_clips
+from internvid_assets.clips.scan import NEURAL_DETECTORS, HashedFrame, ScanError, ScanOptions, VideoScan, scan_clips
 from internvid_assets.clips.spans import clip_id
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -212,9 +213,23 @@ def _scan_to_pack(
                     **clip.statistics,
                     "cut_score_end": clip.cut_score_end,
                     "perceptual_hash": clip.perceptual_hash,
+                    **hash_columns(clip.hashes),
                 }
             )
         writer.close()
     for row in rows:
         row |= {"time_base_numerator": scan.time_base.numerator, "time_base_denominator": scan.time_base.denominator}
     return Scanned(video_id, rows, scan.too_short, scan.damage, pack, scan.num_decode_errors)
+
+
+HASH_COLUMNS = ("hash_seconds", "frame_hashes", "frame_hash_details")
+
+
+def hash_columns(hashes: Sequence[HashedFrame]) -> dict[str, list[Any]]:
+    """The columns of the tables that hold hashed frames: their times, the first words, and the other words."""
+    groups = [frame.words[at : at + WORDS] for frame in hashes for at in range(0, len(frame.words), WORDS)]
+    return {
+        "hash_seconds": [frame.seconds for frame in hashes],
+        "frame_hashes": [group[0] for group in groups],
+        "frame_hash_details": [word for group in groups for word in group[1:]],
+    }

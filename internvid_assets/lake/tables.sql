@@ -93,6 +93,13 @@ create table if not exists videos.quarantine (
     detail varchar
 );
 
+-- A video of a public benchmark, as far as its annotations name it.
+create table if not exists videos.benchmark_items (
+    benchmark varchar,
+    item varchar,                -- its name in the annotations
+    video_key varchar            -- what a source of it would go by: YouTube id, name or content hash
+);
+
 -- A half-open span of one video.
 create table if not exists clips.clips (
     batch varchar,
@@ -118,7 +125,43 @@ create table if not exists clips.clips (
     flat_share double,           -- share of pixels equal to their neighbour: near 1 for drawn screens, low for a camera
     cut_score_end double,        -- detector score of the cut that ends the clip; null at the end of the video
     perceptual_hash ubigint,     -- of the middle frame
+    hash_seconds double[],       -- of the hashed frames, from the start of the clip
+    frame_hashes ubigint[],      -- their hashes' first words, three crops a frame, by which copies are looked up
+    frame_hash_details ubigint[], -- the other three words of each, by which they are compared
     frame_pack_key varchar       -- object that holds the small frames
+);
+
+-- A clip that looks like another one, like one that was taken down, or like one of a public benchmark.
+create table if not exists clips.matches (
+    kind varchar,                -- clip, taken or benchmark: what it looks like
+    clip_id varchar,
+    video_id varchar,
+    like_clip_id varchar,        -- kind clip: the other one; each pair is one row
+    like_video_id varchar,
+    reference varchar,           -- kind taken: item_key of lineage.takedowns; kind benchmark: its name
+    reference_item varchar,      -- kind taken: the clip_key; kind benchmark: the name of its video
+    num_frames integer,          -- hashed frames that agree at one offset
+    num_hashed integer,          -- hashed frames of the clip
+    like_num_hashed integer,
+    distance_bits double,        -- mean over the agreeing frames, of 256
+    offset_seconds double        -- time of a frame in this video less its time in the other
+);
+
+-- What has been compared with everything: a batch, what was taken down, or a benchmark.
+create table if not exists clips.compared (
+    source varchar,
+    content_hash varchar         -- of its clips and their hashes: other content is compared again
+);
+
+-- A shot of a public benchmark's video, so that the lake's clips can be compared with it.
+create table if not exists clips.benchmark_clips (
+    benchmark varchar,
+    item varchar,                -- name of the video in the benchmark
+    content_sha256 varchar,
+    start_seconds double,
+    hash_seconds double[],       -- as in clips.clips
+    frame_hashes ubigint[],
+    frame_hash_details ubigint[]
 );
 
 -- One text of one clip from its middle frame by one captioner version.
@@ -203,6 +246,23 @@ create table if not exists scores.clip_scores (
     scorer_backend varchar,      -- embedded, hf, viclip, laion
     scorer_version varchar,
     value double
+);
+
+-- What one clip's pictures mean, as a unit vector.
+create table if not exists scores.clip_embeddings (
+    batch varchar,
+    clip_id varchar,
+    embedder_version varchar,
+    embedding float[]
+);
+
+-- A clip whose pictures mean the same as those of another in its cluster, which stays.
+create table if not exists scores.semantic_duplicates (
+    clip_id varchar,
+    video_id varchar,
+    like_clip_id varchar,
+    like_video_id varchar,
+    cosine double
 );
 
 -- A published state of a subset.
@@ -331,7 +391,10 @@ create table if not exists lineage.taken_clips (
     clip_index integer,
     start_seconds double,
     end_seconds double,
-    perceptual_hash ubigint
+    perceptual_hash ubigint,
+    hash_seconds double[],       -- as in clips.clips
+    frame_hashes ubigint[],
+    frame_hash_details ubigint[]
 );
 
 -- An object of the media store that no table named when `maintain_lake` last looked.

@@ -19,7 +19,7 @@ from internvid_assets.lake.changes import Append, Change, Replace, Write
 
 SALT = "internvid-takedown:"
 _SPAN_OF_CLIP = r"_\d+_\d+$"
-ID_COLUMNS = ("video_id", "duplicate_of", "clip_id", "source_uri", "item_id")
+ID_COLUMNS = ("video_id", "duplicate_of", "like_video_id", "clip_id", "like_clip_id", "source_uri", "item_id")
 """Names of columns, of fields of structs and, with an s, of lists, that say whose a row is."""
 _MAX_RANGES = 8
 _KNOWN = {
@@ -173,7 +173,8 @@ def table_conditions(target: Target, columns: Mapping[str, str]) -> list[str]:
 
     A clip id says whose a row is, so it is the only one asked where there is one: one range of it reads few pages.
     """
-    chosen = {"clip_id": columns["clip_id"]} if "clip_id" in columns else columns
+    clips = {name: kind for name, kind in columns.items() if name in ("clip_id", "like_clip_id")}
+    chosen = clips if "clip_id" in clips else columns
     return [condition for name, kind in chosen.items() for condition in column_conditions(target, name, kind)]
 
 
@@ -204,7 +205,9 @@ def _belongs(target: Target, name: str, value: str) -> str:
     return {
         "video_id": of_video,
         "duplicate_of": of_video,
+        "like_video_id": of_video,
         "clip_id": of_clip,
+        "like_clip_id": of_clip,
         "source_uri": of_source,
         "item_id": f"({of_clip} or {of_video} or {of_source} or {of_shot})",
     }[name]
@@ -260,9 +263,10 @@ def _tombstones(lake: Lake, target: Target, takedown_id: str, reason: str) -> li
 
 
 def _looks(lake: Lake, target: Target, takedown_id: str) -> pa.Table:
-    """What is kept of the clips: place and perceptual hash."""
+    """What is kept of the clips: place and perceptual hashes."""
     rows: list[dict[str, Any]] = lake.rows(
-        "select clip_id, video_id, clip_index, start_seconds, end_seconds, perceptual_hash, "
+        "select clip_id, video_id, clip_index, start_seconds, end_seconds, perceptual_hash, hash_seconds, frame_hashes, "
+        "frame_hash_details, "
         f"(select count(*) from clips.clips as k where k.video_id = clips.video_id)::integer as num_clips from clips.clips "
         f"where {_belongs(target, 'clip_id', 'clip_id')}"
     )

@@ -200,13 +200,25 @@ def _verdict(lake: Lake, clip: dict[str, Any], verdict: dict[str, Any], values: 
     if reason is None:
         return ["kept: no rule speaks against it"]
     if reason == "near_duplicate":
-        other = lake.rows(
-            "select * from intermediate.int_near_duplicates where video_id = ? limit 1", [clip["video_id"]]
-        )[0]
-        counts = f"{other['num_matching_clips']} of {other['num_clips']} clips look alike"
-        return [f"dropped: near_duplicate of the larger video {other['duplicate_of']}, {counts}"]
+        return [f"dropped: near_duplicate {_original(lake, clip)}"]
+    if reason == "semantic_duplicate":
+        other = _first(lake, "scores.semantic_duplicates", clip["clip_id"])
+        return [f"dropped: semantic_duplicate of clip {other['like_clip_id']}, cosine {other['cosine']:.3f}"]
     parts = [f"{c} {_number(values.get(c))}, {p} {threshold(lake, p):g}" for c, p in RULES.get(reason, ())]
     return [f"dropped: {reason}{': ' if parts else ''}{'; '.join(parts)}"]
+
+
+def _original(lake: Lake, clip: dict[str, Any]) -> str:
+    """The better clip or video that shows the same, with the evidence."""
+    alike = _first(lake, "intermediate.int_duplicate_clips", clip["clip_id"])
+    if alike:
+        what = f"of clip {alike['like_clip_id']}, by {alike['distance_bits']:.0f} of 256 bits"
+    else:
+        alike = lake.rows("select * from intermediate.int_near_duplicates where video_id = ?", [clip["video_id"]])[0]
+        what = f"as its video is one of video {alike['duplicate_of']}"
+    return (
+        f"{what}: {alike['num_frames']} of {alike['num_hashed']} frames agree, {alike['offset_seconds']:+.2f} s apart"
+    )
 
 
 def _uses(lake: Lake, clip_id: str) -> list[str]:

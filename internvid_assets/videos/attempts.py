@@ -16,7 +16,7 @@ from internvid_assets.videos.addresses import host_of, is_remote, split_member
 from internvid_assets.videos.fetch.failures import RETRYABLE, FetchFailure
 from internvid_assets.videos.fetch.fetcher import Fetched, Fetcher
 from internvid_assets.videos.fetch.schedule import Again, Pace, paces, run_paced
-from internvid_assets.videos.gate import refusal, taken_down
+from internvid_assets.videos.gate import Exclusions, refusal
 from internvid_assets.videos.journal import Journal
 from internvid_assets.videos.ledger import Outcome, utc_now
 from internvid_assets.videos.probe import probe
@@ -29,8 +29,8 @@ _SECTIONS = ("section_starts", "section_ends", "section_captions")
 class Attempts:
     """One attempt at each of a batch's sources; what they end with is in the journal before it is given out."""
 
-    def __init__(self, store: ObjectStore, settings: Settings, taken: Mapping[str, str], journal: Journal):
-        self._store, self._settings, self._taken, self._journal = store, settings, taken, journal
+    def __init__(self, store: ObjectStore, settings: Settings, excluded: Exclusions, journal: Journal):
+        self._store, self._settings, self._excluded, self._journal = store, settings, excluded, journal
         self._fetcher = Fetcher(settings)
         self._closed: dict[str, tuple[float, FetchFailure]] = {}
         """Hosts that want no request for longer than we wait: until when (monotonic), and what they said."""
@@ -53,6 +53,8 @@ class Attempts:
         uri, began = source["source_uri"], time.monotonic()
         if failure := self._host_is_closed(uri):
             return self._ended(_failed(uri, failure, number - 1), began)
+        if refused := self._excluded.refusal("", source["youtube_id"] or "", uri):
+            return self._ended(Outcome(uri, refused.reason, refused.detail, is_refusal=True), began)
         try:
             outcome = self._stored(source, self._fetcher.fetch(source))
         except FetchFailure as failure:
@@ -112,7 +114,7 @@ class Attempts:
         if refused is None:
             digest = fetched.sha256 or file_sha256(fetched.path)
             video_id = source["youtube_id"] or digest[:16]
-            refused = taken_down(self._taken, (digest, video_id, uri))
+            refused = self._excluded.refusal(digest, video_id, uri)
         if refused is not None:
             return Outcome(uri, refused.reason, refused.detail, is_refusal=True, num_bytes=fetched.num_bytes)
         assert not isinstance(facts, Refusal)

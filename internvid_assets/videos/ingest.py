@@ -8,18 +8,17 @@ from typing import Any
 
 from internvid_assets.lake import Lake, Replace
 from internvid_assets.lake.stage import Refusal, StageResult, count_reasons, quarantine_change, short_hash
-from internvid_assets.lake.takedown import tombstones
 from internvid_assets.settings import Settings
 from internvid_assets.store import ObjectStore
 from internvid_assets.videos.addresses import is_remote
 from internvid_assets.videos.attempts import Attempts
-from internvid_assets.videos.gate import refusal, taken_down
+from internvid_assets.videos.gate import Exclusions, exclusions, read_block_lists, refusal
 from internvid_assets.videos.holders import Holders, in_rounds
 from internvid_assets.videos.journal import Journal
 from internvid_assets.videos.ledger import QUARANTINED, Outcome, attempt_row, is_due, item_row, quarantined, utc_now
 from internvid_assets.videos.probe import VideoFacts
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 Progress = Callable[..., Any]
 _FACTS = tuple(VideoFacts.__dataclass_fields__)
 
@@ -48,7 +47,7 @@ def ingest_batch(lake: Lake, store: ObjectStore, settings: Settings, batch: str,
     journal = _journal(settings, batch)
     outcomes = journal.read()
     todo = [row for uri, row in known.sources.items() if uri not in outcomes and known.is_due(uri)]
-    attempts = Attempts(store, settings, known.taken, journal)
+    attempts = Attempts(store, settings, known.excluded, journal)
     for outcome in progress(_tried(lake, known, attempts, todo, outcomes), "raw_videos", total=len(todo)):
         outcomes[outcome.source_uri] = outcome
     return _assembled(lake, known, settings, known.settled(lake, outcomes))
@@ -78,8 +77,8 @@ def _tried(
 
 
 def gate_version(settings: Settings) -> str:
-    """Changes when the gate may judge otherwise."""
-    return short_hash(settings.gate.model_dump())
+    """Changes when the gate may judge otherwise. Raises: ValueError naming a block list that cannot be read."""
+    return short_hash(settings.gate.model_dump(), sorted(read_block_lists(settings.gate.block_lists)))
 
 
 def _journal(settings: Settings, batch: str) -> Journal:
@@ -88,14 +87,14 @@ def _journal(settings: Settings, batch: str) -> Journal:
 
 @dataclass(frozen=True)
 class _Known:
-    """What the lake has of a batch, by address, and what was taken down."""
+    """What the lake has of a batch, by address, and what must not get in."""
 
     batch: str
     settings: Settings
     sources: Mapping[str, dict[str, Any]]
     items: Mapping[str, dict[str, Any]]
     held: Mapping[str, dict[str, Any]]
-    taken: Mapping[str, str]
+    excluded: Exclusions
 
     @classmethod
     def of(cls, lake: Lake, settings: Settings, batch: str) -> _Known:
@@ -109,7 +108,7 @@ class _Known:
             sources=by_uri("videos.sources"),
             items=by_uri("videos.items"),
             held=by_uri("videos.raw_videos"),
-            taken=tombstones(lake),
+            excluded=exclusions(lake, settings.gate),
         )
 
     def is_due(self, uri: str) -> bool:
@@ -142,11 +141,11 @@ class _Known:
         return Outcome(uri, video=row, num_tries=0 if item else 1, tried_at=tried_at.isoformat())
 
     def _judged(self, outcome: Outcome, holders: Holders) -> Outcome:
-        """The outcome, or its refusal: by the gate as it now is, as taken down, or as a duplicate."""
+        """The outcome, or its refusal: by the gate as it now is, as excluded, or as a duplicate."""
         video = outcome.video
         assert video is not None
         refused = refusal(VideoFacts(**{name: video[name] for name in _FACTS}), video["license"], self.settings.gate)
-        refused = refused or taken_down(self.taken, (*_names(video), outcome.source_uri))
+        refused = refused or self.excluded.refusal(*_names(video), outcome.source_uri)
         for name, words in zip(_names(video), ("bytes", "id"), strict=True):
             if refused is None and (holder := holders.of(name)) not in (None, outcome.source_uri):
                 refused = Refusal("exact_duplicate", f"same {words} as {holder}")

@@ -16,6 +16,7 @@ import pytest
 from internvid_assets.captions.answers import AnswerLog
 from internvid_assets.cli import _forget_runs, main
 from internvid_assets.clips.cut import cut_batch
+from internvid_assets.clips.matches import match_batches
 from internvid_assets.clips.packs import read_frame_pack
 from internvid_assets.lake import CreateAs, Lake, Write
 from internvid_assets.lake.catalog import _TABLES_SQL, SCHEMAS, _extension_path
@@ -29,6 +30,7 @@ from internvid_assets.release.takedown import Plan, carry_out, make_plan, unfini
 from internvid_assets.release.verify import torn_releases, torn_shards
 from internvid_assets.settings import (
     ClipSettings,
+    DuplicateSettings,
     GateSettings,
     ReleaseSettings,
     ScoreSettings,
@@ -41,7 +43,7 @@ from internvid_assets.videos.ingest import ingest_batch
 from internvid_assets.videos.sources import discover as discover_sources
 from internvid_assets.videos.sources import open_batches
 from tests.captions.homes import make_home, put
-from tests.media import ffmpeg, write_shots
+from tests.media import ffmpeg, moving_pictures, write_shots, write_video
 from training.data.shards import ShardManifest
 
 RELEASE = ReleaseSettings(shard_size=6, shard_frames=2, shard_short_side=16, training_subset="internvid_10m",
@@ -342,10 +344,14 @@ def test_what_was_taken_down_stays_out(embedded_settings: Settings, tmp_path: Pa
     for folder in (first, again, copies):
         folder.mkdir()
     video = write_shots(first / "one.mp4", [40, 50, 45], (192, 128))
-    write_shots(first / "other.mp4", [45, 40, 50, 35], (192, 128))
+    pictures = [
+        p for seed, count in ((10, 45), (11, 40), (12, 50), (13, 35)) for p in moving_pictures(count, (192, 128), seed)
+    ]
+    write_video(first / "other.mp4", pictures)
     (first / "twin.mp4").write_bytes(video.read_bytes())
     (again / "renamed.mp4").write_bytes(video.read_bytes())
     ffmpeg("-i", video, "-vf", "scale=128:-2", "-crf", "30", copies / "small.mp4")
+    ffmpeg("-ss", "0.4", "-i", video, "-vf", "scale=144:-2,pad=iw:ih+48:0:24", copies / "trimmed.mp4")
 
     def ingest(batch: str) -> StageResult:
         wide = embedded_settings.model_copy(update={"gate": GateSettings(min_lines=16)})
@@ -364,8 +370,9 @@ def test_what_was_taken_down_stays_out(embedded_settings: Settings, tmp_path: Pa
         return drops
 
     def verdicts() -> dict[str, set[str | None]]:
-        model = next(model for model in discover() if model.name == "stg_clips")
-        lake.commit(Write(model.table, "test"), [CreateAs(model.table, model.sql)])
+        lake.commit(Write("clips.matches", "test"), match_batches(lake, DuplicateSettings()).changes)
+        for model in (model for model in discover() if model.name in ("stg_matches", "stg_clips")):
+            lake.commit(Write(model.table, "test"), [CreateAs(model.table, model.sql)])
         rows = lake.rows(
             "select source_uri, list(distinct coalesce(drop_reason, 'kept')) as reasons from staging.stg_clips group by 1"
         )
@@ -381,13 +388,13 @@ def test_what_was_taken_down_stays_out(embedded_settings: Settings, tmp_path: Pa
     takedown_id = lake.value("select takedown_id from lineage.takedowns")
     assert refused == [{"item_id": str(again / "renamed.mp4"), "detail": f"takedown {takedown_id}"}]
     take_in(copies)
-    assert verdicts() == {"other.mp4": {"kept"}, "small.mp4": {"taken_down"}}
+    assert verdicts() == {"other.mp4": {"kept"}, "small.mp4": {"taken_down"}, "trimmed.mp4": {"taken_down"}}
     with pytest.raises(ValueError, match="nothing is known as 'nobody'"):
         resolve(lake, ["nobody"])
     assert earlier_takedown(lake, file_sha256(again / "renamed.mp4")) == takedown_id
     _a_clip_that_is_cut_again_is_dropped(lake, store, verdicts, tmp_path)
     assert set(resolve(lake, [str(tmp_path)]).sources) == {
-        str(p) for p in (first / "other.mp4", again / "renamed.mp4", copies / "small.mp4")
+        str(p) for p in (first / "other.mp4", again / "renamed.mp4", copies / "small.mp4", copies / "trimmed.mp4")
     }
     lake.close()
 

@@ -112,6 +112,6 @@ def test_the_rules_are_those_of_the_models(embedded_settings: Settings) -> None:
             assert f"getvariable('{parameter}')" in sql and isinstance(threshold(lake, parameter), float)
             assert column == "duration_seconds" or column in sql
         assert f"'{reason}'" in sql
-    spoken = {"near_duplicate", "no_caption", "refusal", "taken_down"}
+    spoken = {"in_benchmark", "near_duplicate", "no_caption", "refusal", "semantic_duplicate", "taken_down"}
     verdicts = "".join(m.sql for m in discover() if m.name in ("stg_clips", "int_pair_verdicts", "best_captions"))
     assert set(re.findall(r"then '(\w+)'", verdicts)) == set(RULES) | spoken

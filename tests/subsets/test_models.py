@@ -78,21 +78,64 @@ def test_each_statistic_drops_with_its_own_reason(db) -> None:
     assert ids(db, "subsets.filtered_pairs") == [clip for clip, reason in wanted.items() if reason is None]
 
 
+def add_match(db, clip: str, like: str | None, num_frames: int, offset: float = 0.0, **other) -> None:
+    row = {
+        "kind": "clip", "clip_id": clip, "video_id": clip.partition("_")[0], "like_clip_id": like,
+        "like_video_id": like.partition("_")[0] if like else None, "num_frames": num_frames, "num_hashed": 4,
+        "like_num_hashed": 4, "distance_bits": 20.0, "offset_seconds": offset, **other,
+    }  # fmt: skip
+    names, marks = ", ".join(row), ", ".join("?" for _ in row)
+    db.execute(f"insert into clips.matches ({names}) values ({marks})", list(row.values()))
+
+
+FOUR = {"hash_seconds": [0.1, 0.3, 0.5, 0.7]}
+
+
+def reasons(db) -> dict[str, set[str | None]]:
+    rows = db.execute("select video_id, drop_reason from intermediate.int_pair_verdicts").fetchall()
+    return {video: {reason for name, reason in rows if name == video} for video, _ in rows}
+
+
 def test_smaller_copies_are_near_duplicates(db) -> None:
-    for video, width in (("large", 640), ("small", 320), ("other", 640)):
+    """A clip of the copy that shares no frame goes with its video; of equal pictures the longer one stays."""
+    for video, width in (("large", 640), ("small", 320), ("other", 640), ("short", 640)):
         add_video(db, video, width)
-        for index in range(3):
-            pattern = 0 if video != "other" else 2**40 - 1
-            add_clip(db, video, index, perceptual_hash=pattern ^ (1 << index if video == "small" else 0))
+    clips = {v: [add_clip(db, v, i, **FOUR) for i in range(3)] for v in ("large", "small", "other")}
+    clips["short"] = [add_clip(db, "short", 0, **FOUR)]
+    add_match(db, clips["small"][0], clips["large"][0], 4)
+    add_match(db, clips["large"][1], clips["small"][1], 4, 0.02)
+    add_match(db, clips["short"][0], clips["other"][1], 3, -1.0)
     build(db)
-    found = db.execute(
-        "select video_id, duplicate_of, num_matching_clips from intermediate.int_near_duplicates"
-    ).fetchall()
-    assert found == [("small", "large", 3)]
-    reasons = db.execute(
-        "select video_id, drop_reason from intermediate.int_pair_verdicts group by all order by 1"
-    ).fetchall()
-    assert reasons == [("large", None), ("other", None), ("small", "near_duplicate")]
+    found = db.execute("select video_id, duplicate_of, num_frames, num_hashed from intermediate.int_near_duplicates")
+    assert sorted(found.fetchall()) == [("short", "other", 3, 4), ("small", "large", 8, 12)]
+    assert reasons(db) == {v: {None} for v in ("large", "other")} | {v: {"near_duplicate"} for v in ("small", "short")}
+
+
+def test_a_shared_intro_is_kept_once_and_chance_agreements_are_nothing(db) -> None:
+    for video in ("a", "b", "c"):
+        add_video(db, video)
+    clips = {v: [add_clip(db, v, i, **FOUR) for i in range(3)] for v in ("a", "b", "c")}
+    add_match(db, clips["b"][0], clips["a"][0], 3)
+    add_match(db, clips["c"][0], clips["a"][0], 3)
+    add_match(db, clips["c"][1], clips["b"][2], 1, 5.0)  # one frame of four
+    add_match(db, clips["c"][2], clips["b"][2], 4, 0.0, distance_bits=75.0)  # beyond near_duplicate_bits
+    build(db)
+    dropped = "select clip_id from intermediate.int_pair_verdicts where drop_reason = 'near_duplicate' order by 1"
+    assert [row[0] for row in db.execute(dropped).fetchall()] == [clips["b"][0], clips["c"][0]]
+
+
+def test_benchmarks_are_kept_out_by_name_and_by_frames(db) -> None:
+    for video in ("named", "shown", "free"):
+        add_video(db, video)
+    shown = [add_clip(db, v, i, **FOUR) for v in ("named", "shown", "free") for i in range(4)]
+    db.execute("insert into videos.benchmark_items values ('k400', 'val/named.mp4', 'named')")
+    db.execute(
+        "insert into clips.benchmark_clips (benchmark, item, hash_seconds) values ('k400', 'val/x.mp4', [0, 1, 2, 3])"
+    )
+    about = {"kind": "benchmark", "reference": "k400", "reference_item": "val/x.mp4"}
+    add_match(db, shown[5], None, 3, **about)  # the benchmark shows an excerpt: the rest of its video goes too
+    build(db)
+    assert reasons(db) == {"named": {"in_benchmark"}, "shown": {"in_benchmark"}, "free": {None}}
 
 
 def test_the_best_fitting_caption_speaks_for_a_clip(db) -> None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from internvid_assets.costs.meter import count_bytes
 from internvid_assets.videos.fetch.failures import FetchFailure
 
 _CHUNK_BYTES = 1 << 20
@@ -117,7 +116,6 @@ def _receive(opened: Opened, body: Path, start: int, hashes: _Hashes, limits: Li
         try:
             for chunk in opened.chunks:
                 file.write(chunk)
-                count_bytes("bytes_fetched", len(chunk))
                 hashes.add(chunk)
                 received += len(chunk)
                 if start + received > limits.max_bytes:

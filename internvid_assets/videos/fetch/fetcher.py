@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from internvid_assets.costs.meter import count_bytes
 from internvid_assets.settings import Settings
 from internvid_assets.store import file_sha256
 from internvid_assets.store.objects import s3_client
@@ -119,7 +118,6 @@ class Fetcher:
     def _site(self, source: Mapping[str, Any], folder: Path, limits: Limits) -> Fetched:
         wanted = source["language"] or self._settings.captions.language
         video = fetch_site_video(source["source_uri"], folder, self._fetch, wanted)
-        count_bytes("bytes_fetched", video.num_bytes)
         if limits.expected_bytes not in (None, video.num_bytes):
             raise FetchFailure("wrong_length", f"{video.num_bytes} bytes, the manifest says {limits.expected_bytes}")
         digest = file_sha256(video.path)

@@ -1,0 +1,134 @@
+"""Near duplicates: are copies found, are others left alone, and what does a lake of millions take?
+
+python -m bench.dedup scale [--videos 7000000] [--clips 10000000] [--folder DIR]
+python -m bench.dedup recall VIDEO… [--seconds 6]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+from bench.dedup_recall import recall
+from internvid_assets.clips.matches import match_batches
+from internvid_assets.lake import Lake, Write
+from internvid_assets.settings import Settings
+
+_COPIED = 20
+"""One clip of so many is a copy of an earlier one."""
+_INTRO = 200
+"""One clip of so many shows one of 100 intros, which a thousand videos share at the greatest scale."""
+_DRAWN = "hash((({clip} * 64 + place) * 4 + {word}) * 8 + {salt})"
+_FLIPPED = " & ".join(_DRAWN.format(clip="clip", word="{word}", salt=salt) for salt in range(1, 5))
+"""A sixteenth of the bits: what re-encoding and resizing changed of real footage."""
+
+
+def fill(lake: Lake, num_videos: int, num_clips: int) -> None:
+    """Videos and clips with drawn hashes, three to seven frames a clip, with planted copies and shared intros."""
+    run = lake.connection.execute
+    run(
+        "insert into videos.raw_videos by name select format('batch_{:06d}', i // 100000) as batch, format('{:016x}', i) as "
+        f"video_id, '/videos/' || i as source_uri, 640 as width, 360 as height from range({num_videos}) as t(i)"
+    )
+    shown = _DRAWN.format(clip="shown", word="{word}", salt=0)
+    word = f"case when clip = shown then {shown} else xor({shown}, {_FLIPPED}) end"
+    words = ", ".join(word.format(word=n) for n in range(1, 4))
+    run(
+        f"""
+        insert into clips.clips by name
+        with drawn as (
+            select i as clip, i % {num_videos} as video,
+                case when i % {_INTRO} = 7 then (hash(i) % 100)::bigint when i % {_COPIED} = 1 then i // 2 else i end as shown
+            from range({num_clips}) as t(i)
+        ),
+        sized as (select *, 3 + (hash(shown) % 5)::integer as num_frames from drawn)
+        select format('batch_{{:06d}}', video // 100000) as batch, format('{{:016x}}', video) as video_id,
+            format('{{:016x}}_{{:08d}}_{{:08d}}', video, clip // {num_videos} * 5000, clip // {num_videos} * 5000 + 5000) as clip_id,
+            0.0 as start_seconds, 5.0 as end_seconds, (clip // {num_videos})::integer as clip_index,
+            list_transform(range(num_frames), lambda n: n * 0.7) as hash_seconds,
+            list_transform(range(num_frames * 3), lambda place: {word.format(word=0)}) as frame_hashes,
+            flatten(list_transform(range(num_frames * 3), lambda place: [{words}])) as frame_hash_details
+        from sized
+        """
+    )
+
+
+def _pass(settings: Settings, results) -> None:
+    """One look-up in a process of its own: seconds, its peak memory, and how many matches there are."""
+    lake, began = Lake(settings), time.monotonic()
+    result = match_batches(lake, settings.duplicates)
+    lake.commit(result.write("clips.matches", "bench", None, 0, []), result.changes)
+    status = Path("/proc/self/status").read_text()
+    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    results.put((time.monotonic() - began, peak / 2**20, result.num_out, result.metadata))
+
+
+_PLANTED = """
+with drawn as (select i, i % {videos} as video, i // 2 as shown from range({clips}) as t(i) where i % {copied} = 1 and i % {intro} <> 7),
+named as (
+    select format('{{:016x}}_{{:08d}}_{{:08d}}', video, i // {videos} * 5000, i // {videos} * 5000 + 5000) as copy,
+        format('{{:016x}}_{{:08d}}_{{:08d}}', shown % {videos}, shown // {videos} * 5000, shown // {videos} * 5000 + 5000) as original
+    from drawn where video <> shown % {videos} and shown % {intro} <> 7 and shown % {copied} <> 1
+),
+found as (
+    select clip_id as one, like_clip_id as other from clips.matches union all select like_clip_id, clip_id from clips.matches
+)
+select count(*) as planted, count(found.one) as found
+from named left join found on named.copy = found.one and named.original = found.other
+"""
+
+
+def scale(num_videos: int, num_clips: int, folder: Path) -> None:
+    """Fill a lake, look everything up in a fresh process, and look again with nothing new."""
+    settings, context = Settings(home=folder), get_context("spawn")
+    lake, began = Lake(settings), time.monotonic()
+    fill(lake, num_videos, num_clips)
+    lake.close()
+    print(f"{num_videos} videos, {num_clips} clips: made in {time.monotonic() - began:.0f} s", flush=True)
+    for name in ("everything", "nothing new", "one new batch"):
+        if name == "one new batch":
+            lake.commit(Write("clips.compared", "bench"), [])
+            lake.connection.execute("delete from clips.compared where source = 'batch_000000'")
+            lake.close()
+        results = context.Queue()
+        process = context.Process(target=_pass, args=(settings, results))
+        process.start()
+        seconds, gib, num_matches, metadata = results.get()
+        process.join()
+        print(f"{name}: {seconds:.0f} s, peak {gib:.2f} GiB, {num_matches} matches, {metadata}", flush=True)
+        if name == "everything":
+            asked = {"videos": num_videos, "clips": num_clips, "copied": _COPIED, "intro": _INTRO}
+            row = lake.rows(_PLANTED.format(**asked))[0]
+            print(
+                f"planted copies found: {row['found']} of {row['planted']} ({row['found'] / row['planted']:.4f})",
+                flush=True,
+            )
+            lake.close()
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    at_scale = commands.add_parser("scale")
+    at_scale.add_argument("--videos", type=int, default=7_000_000)
+    at_scale.add_argument("--clips", type=int, default=10_000_000)
+    at_scale.add_argument(
+        "--folder", type=Path, help="an existing folder with room for some 25 GB; default: a temporary one"
+    )
+    of_copies = commands.add_parser("recall")
+    of_copies.add_argument("videos", type=Path, nargs="+")
+    of_copies.add_argument("--seconds", type=float, default=6.0, help="length of the pieces that are copied")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=getattr(given, "folder", None)) as folder:
+        if given.command == "scale":
+            scale(given.videos, given.clips, Path(folder))
+        else:
+            recall(given.videos, given.seconds, Path(folder))
+
+
+if __name__ == "__main__":
+    main()

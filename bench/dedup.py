@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.dedup_recall import recall
 from internvid_assets.clips.matches import match_batches
-from internvid_assets.lake import Lake, Write
+from internvid_assets.lake import Lake
 from internvid_assets.settings import Settings
 
 _COPIED = 20

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.dedup_recall import recall
 from internvid_assets.clips.matches import match_batches
-from internvid_assets.lake import Lake, Write
+from internvid_assets.lake import Lake
 from internvid_assets.settings import Settings
 
 _COPIED = 20
@@ -57,13 +57,13 @@ def fill(lake: Lake, num_videos: int, num_clips: int) -> None:
 
 
 def _pass(settings: Settings, results) -> None:
-    """One look-up in a process of its own: seconds, its peak memory, and how many matches there are."""
+    """One look-up in a process of its own: wall and CPU seconds, its peak memory, and how many matches there are."""
     lake, began = Lake(settings), time.monotonic()
     result = match_batches(lake, settings.duplicates)
     lake.commit(result.write("clips.matches", "bench", None, 0, []), result.changes)
     status = Path("/proc/self/status").read_text()
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    results.put((time.monotonic() - began, peak / 2**20, result.num_out, result.metadata))
+    results.put((time.monotonic() - began, time.process_time(), peak / 2**20, result.num_out, result.metadata))
 
 
 _PLANTED = """
@@ -82,23 +82,31 @@ from named left join found on named.copy = found.one and named.original = found.
 
 
 def scale(num_videos: int, num_clips: int, folder: Path) -> None:
-    """Fill a lake, look everything up in a fresh process, and look again with nothing new."""
-    settings, context = Settings(home=folder), get_context("spawn")
+    """Fill a lake, look everything up in a fresh process, look again with nothing new, then with one new batch."""
+    settings = Settings(home=folder)
     lake, began = Lake(settings), time.monotonic()
     fill(lake, num_videos, num_clips)
     lake.close()
     print(f"{num_videos} videos, {num_clips} clips: made in {time.monotonic() - began:.0f} s", flush=True)
+    measure_passes(settings, num_videos, num_clips)
+
+
+def measure_passes(settings: Settings, num_videos: int, num_clips: int) -> None:
+    """Print what the look-ups of a filled lake take and find."""
+    lake, context = Lake(settings), get_context("spawn")
     for name in ("everything", "nothing new", "one new batch"):
         if name == "one new batch":
-            lake.commit(Write("clips.compared", "bench"), [])
             lake.connection.execute("delete from clips.compared where source = 'batch_000000'")
             lake.close()
         results = context.Queue()
         process = context.Process(target=_pass, args=(settings, results))
         process.start()
-        seconds, gib, num_matches, metadata = results.get()
+        seconds, cpu_seconds, gib, num_matches, metadata = results.get()
         process.join()
-        print(f"{name}: {seconds:.0f} s, peak {gib:.2f} GiB, {num_matches} matches, {metadata}", flush=True)
+        print(
+            f"{name}: {seconds:.0f} s ({cpu_seconds:.0f} s of CPU), peak {gib:.2f} GiB, {num_matches} matches, {metadata}",
+            flush=True,
+        )
         if name == "everything":
             asked = {"videos": num_videos, "clips": num_clips, "copied": _COPIED, "intro": _INTRO}
             row = lake.rows(_PLANTED.format(**asked))[0]

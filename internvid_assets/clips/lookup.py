@@ -21,7 +21,7 @@ _MIN_KEY_BITS = 20
 _NUM_KEYED_BITS = 40
 _MAX_WORD_BITS = 10
 """A candidate's first words differ in at most so many of 64 bits."""
-_BUCKET_LIMIT = 256
+_BUCKET_LIMIT = 64
 _SAMPLE = 8
 """Buckets are counted by one clip in so many."""
 _ROWS_A_PART = 20_000_000

@@ -29,7 +29,7 @@ EVERYTHING = (
     "training.backend=jobset", "training.queueName=gpus",
     "backup.restore=20261126T013000Z",
     "image.pullSecrets={registry}",
-    "priorityClassName=high", "nodeSelector.pool=cpu", "env.HF_HUB_OFFLINE=1",
+    "priorityClassName=high", "nodeSelector.pool=cpu", "env.NCCL_DEBUG=INFO",
     "steps.classes.model.queueName=gpus",
 )  # fmt: skip
 """Every switch of the chart on."""

@@ -85,7 +85,7 @@ def _container_problems(container: Document, long: bool) -> Iterator[str]:
             if probe not in container:
                 yield f"no {probe}"
     for variable in container.get("env", []):
-        if re.search("PASSWORD|SECRET|TOKEN|KEY", variable["name"]) and "value" in variable:
+        if re.search("PASSWORD|SECRET|TOKEN|(ACCESS|API|ENDPOINT)_KEY", variable["name"]) and "value" in variable:
             yield f"{variable['name']} is written out instead of read from a Secret"
 
 

@@ -89,7 +89,7 @@ capabilities: {drop: [ALL]}
 - {name: settings, mountPath: /etc/internvid, readOnly: true}
 {{- end }}
 
-{{/* Only the long-running pods: the run launcher mounts dagster.yaml by itself. */}}
+{{/* Only the long-running pods: runs and steps are told the instance by their arguments. */}}
 {{- define "internvid.instanceVolume" -}}
 - name: instance
   configMap: {name: {{ include "internvid.name" . }}-instance}

@@ -35,6 +35,9 @@ defs = dg.Definitions(
     schedules=automation.schedules(settings.execution.running_schedules),
     executor=executor(settings),
     resources={
-        "settings": settings, "lake": Lake(settings), "store": open_store(settings), **shared_resources(settings),
+        "settings": settings,
+        "lake": Lake(settings),
+        "store": open_store(settings),
+        **shared_resources(settings),
     },
 )

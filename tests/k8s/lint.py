@@ -133,7 +133,9 @@ def _selector_problems(documents: list[Document]) -> Iterator[str]:
                     yield f"{where(document)}: no container has a port {port['targetPort']}"
         elif document["kind"] == "PodDisruptionBudget":
             selector = spec["selector"]["matchLabels"]
-            owners = [d for d in documents if d["kind"] in _LONG and _matches(selector, pod_of(d)["metadata"]["labels"])]  # type: ignore[index]
+            owners = [
+                d for d in documents if d["kind"] in _LONG and _matches(selector, pod_of(d)["metadata"]["labels"])
+            ]  # type: ignore[index]
             if len(owners) != 1:
                 yield f"{where(document)}: guards {len(owners)} workloads, not one"
             elif owners[0]["spec"]["replicas"] <= spec.get("minAvailable", 0):

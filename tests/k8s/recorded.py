@@ -14,8 +14,10 @@ import dagster as dg
 import kubernetes.client
 import pytest
 import yaml
+from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.executor.init import InitExecutorContext
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster_k8s.executor import K8sStepHandler
 
@@ -24,7 +26,9 @@ from internvid_assets.executor import executor
 from internvid_assets.settings import ExecutionSettings, Settings
 from tests.k8s.charts import NAMESPACE, file_of
 
-_PATH = re.compile(r"/(?:api|apis/(?P<group>[^/]+))/v1/namespaces/(?P<namespace>[^/]+)/(?P<resource>\w+)(?:/[^/]+(?P<sub>/\w+)?)?")
+_PATH = re.compile(
+    r"/(?:api|apis/(?P<group>[^/]+))/v1/namespaces/(?P<namespace>[^/]+)/(?P<resource>\w+)(?:/[^/]+(?P<sub>/\w+)?)?"
+)
 _VERBS = {"POST": "create", "DELETE": "delete", "PATCH": "patch"}
 
 
@@ -37,7 +41,9 @@ class RecordedApi:
 
     def call(self, client: Any, method: str, url: str, headers: Any = None, body: Any = None, **_: Any) -> Any:
         """In place of the client's HTTP."""
-        found = _PATH.fullmatch(url.partition("://")[2].partition("/")[1] + url.partition("://")[2].partition("/")[2].partition("?")[0])
+        found = _PATH.fullmatch(
+            url.partition("://")[2].partition("/")[1] + url.partition("://")[2].partition("/")[2].partition("?")[0]
+        )
         assert found is not None and found["namespace"] == NAMESPACE, f"{method} {url}: beyond the release's namespace"
         named = url.partition("?")[0].rstrip("/").count("/") > _collection_depth(found)
         resource = found["resource"] + (found["sub"] or "")
@@ -88,6 +94,13 @@ def launcher_of(documents: list[dict[str, Any]], folder: Path) -> dict[str, Any]
     launcher = file_of(documents, "instance", "dagster.yaml")["run_launcher"]
     away = {"load_incluster_config": False, "kubeconfig_file": str(kubeconfig)}
     return {**launcher, "config": {**launcher["config"], **away}}
+
+
+def job_origin(job: str) -> JobPythonOrigin:
+    """Where a run's pod finds a job of ours."""
+    pointer = ModuleCodePointer("internvid_assets.definitions", "defs")
+    repository = RepositoryPythonOrigin("python", pointer, "internvid/code:0.1.0", ["dagster"], {})
+    return JobPythonOrigin(job, repository)
 
 
 def handler_of(documents: list[dict[str, Any]], instance: dg.DagsterInstance, folder: Path) -> K8sStepHandler:

@@ -96,9 +96,7 @@ def test_the_training_launcher_may_do_what_its_code_calls(backend: str) -> None:
         "trainjob": ("trainer.kubeflow.org", "trainjobs"),
     }[backend]
     names = {"custom_object": (group, plural), "job": ("batch", "jobs"), "pod_log": ("", "pods/log")}
-    used = {
-        (*names.get(thing, ("", f"{thing}s")), "get" if verb == "read" else verb) for verb, thing in called
-    }
+    used = {(*names.get(thing, ("", f"{thing}s")), "get" if verb == "read" else verb) for verb, thing in called}
     assert used == granted("train", "training.enabled=true", f"training.backend={backend}")
 
 

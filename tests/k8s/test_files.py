@@ -9,10 +9,10 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
-from dagster_aws.s3.compute_log_manager import S3ComputeLogManager
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.workspace.load import location_origins_from_yaml_paths
+from dagster_aws.s3.compute_log_manager import S3ComputeLogManager
 
 from internvid_assets import automation
 from internvid_assets.settings import Settings, ViclipSettings
@@ -39,9 +39,7 @@ def settings_of(documents: list[dict[str, Any]], folder: Path, monkeypatch: pyte
     return Settings()
 
 
-def test_the_settings_load(
-    documents: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_settings_load(documents: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of(documents, tmp_path, monkeypatch)
     assert settings.execution.executor == "k8s"
     assert settings.media_uri.startswith("s3://") and settings.data_path.startswith("s3://")
@@ -64,7 +62,9 @@ def test_dagster_accepts_its_file(
     assert type(reference.run_coordinator).__name__ == "QueuedRunCoordinator"
     logs = reference.compute_log_manager
     assert isinstance(logs, S3ComputeLogManager)
-    assert f"s3://{logs._s3_bucket}/{logs._s3_prefix}".startswith(environment(documents, SECRET)["INTERNVID_MEDIA_ROOT"])
+    assert f"s3://{logs._s3_bucket}/{logs._s3_prefix}".startswith(
+        environment(documents, SECRET)["INTERNVID_MEDIA_ROOT"]
+    )
     assert reference.run_storage_data.class_name == "PostgresRunStorage"
 
 
@@ -79,7 +79,7 @@ def test_a_wrong_field_of_dagster_s_file_would_be_noticed(tmp_path: Path) -> Non
 def test_the_workspace_names_the_service_of_the_code_location(documents: list[dict[str, Any]], tmp_path: Path) -> None:
     path = tmp_path / "workspace.yaml"
     path.write_text(find(documents, "ConfigMap", "settings")["data"]["workspace.yaml"])
-    [origin] = location_origins_from_yaml_paths([str(path)]).values()
+    [origin] = location_origins_from_yaml_paths([str(path)])
     service = find(documents, "Service", "code")
     assert (origin.host, origin.port) == (service["metadata"]["name"], service["spec"]["ports"][0]["port"])  # type: ignore[attr-defined]
 

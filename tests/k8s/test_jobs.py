@@ -15,7 +15,7 @@ from dagster._core.test_utils import create_run_for_test
 from internvid_assets.definitions import defs
 from tests.k8s.charts import VARIANTS, file_of, find, render
 from tests.k8s.lint import containers_of, pod_of, problems
-from tests.k8s.recorded import RecordedApi, launcher_of, recorded, step_bodies
+from tests.k8s.recorded import RecordedApi, job_origin, launcher_of, recorded, step_bodies
 
 __all__ = ["recorded"]
 
@@ -52,22 +52,19 @@ def checked(body: dict[str, Any], documents: list[dict[str, Any]]) -> dict[str, 
 def launched(instance: dg.DagsterInstance) -> dg.DagsterRun:
     job = defs.resolve_job_def("maintain_lake")
     run = create_run_for_test(
-        instance, job_name=job.name, job_code_origin=_origin(), remote_job_origin=None, status=dg.DagsterRunStatus.STARTED
+        instance,
+        job_name=job.name,
+        job_code_origin=job_origin(job.name),
+        remote_job_origin=None,
+        status=dg.DagsterRunStatus.STARTED,
     )
     instance.run_launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
     return run
 
 
-def _origin() -> Any:
-    from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
-    from dagster._core.code_pointer import ModuleCodePointer
-
-    pointer = ModuleCodePointer("internvid_assets.definitions", "defs")
-    repository = RepositoryPythonOrigin("python", pointer, "internvid/code:0.1.0", ["dagster"], {})
-    return JobPythonOrigin("maintain_lake", repository)
-
-
-def test_a_run_pod_is_sound(documents: list[dict[str, Any]], instance: dg.DagsterInstance, recorded: RecordedApi) -> None:
+def test_a_run_pod_is_sound(
+    documents: list[dict[str, Any]], instance: dg.DagsterInstance, recorded: RecordedApi
+) -> None:
     launched(instance)
     [body] = recorded.bodies
     container = checked(body, documents)

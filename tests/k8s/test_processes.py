@@ -15,15 +15,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import grpc
 import pytest
 import yaml
+from dagster._core.execution.plan.state import KnownExecutionState
+from dagster._core.execution.retries import RetryMode
+from dagster._core.test_utils import create_run_for_test
+from dagster._grpc.types import ExecuteStepArgs
+from dagster._serdes import ConfigurableClassData
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tests.conftest import free_ports
 from tests.k8s.charts import ROOT, environment, file_of, find, render
-from tests.k8s.recorded import launcher_of
+from tests.k8s.recorded import job_origin, launcher_of
 
 PATIENCE_SECONDS = 120
 
@@ -99,10 +105,10 @@ class Pods:
     def probe(self, probe: dict[str, Any]) -> bool:
         """As the kubelet asks: by gRPC health check, by HTTP, or by a command."""
         if "grpc" in probe:
-            with grpc.insecure_channel(f"127.0.0.1:{self.ports[probe['grpc']['port']]}") as channel:
-                with contextlib.suppress(grpc.RpcError):
-                    answer = HealthStub(channel).Check(HealthCheckRequest(service=probe["grpc"]["service"]), timeout=5)
-                    return answer.status == 1
+            address = f"127.0.0.1:{self.ports[probe['grpc']['port']]}"
+            with contextlib.suppress(grpc.RpcError), grpc.insecure_channel(address) as channel:
+                answer = HealthStub(channel).Check(HealthCheckRequest(service=probe["grpc"]["service"]), timeout=5)
+                return answer.status == 1
             return False
         if "httpGet" in probe:
             with contextlib.suppress(OSError):
@@ -165,3 +171,36 @@ def test_migrating_works_on_a_new_database_and_again(pods: Pods) -> None:
             [*spec["command"], *spec["args"]], env=pods.environment, capture_output=True, text=True, check=False
         )
         assert ended.returncode == 0, ended.stderr[-2000:]
+
+
+def run_step(pods: Pods, run: dg.DagsterRun, instance: dg.DagsterInstance, step: str, home: Path) -> None:
+    """The command of a step's pod, in a pod's conditions: its own Dagster home, no token, no API server."""
+    reference = instance.get_ref()
+    launcher = file_of(pods.documents, "instance", "dagster.yaml")["run_launcher"]
+    data = ConfigurableClassData(launcher["module"], launcher["class"], yaml.safe_dump(launcher["config"]))
+    arguments = ExecuteStepArgs(
+        job_origin=job_origin("recaption"), run_id=run.run_id, step_keys_to_execute=[step],
+        instance_ref=reference._replace(custom_instance_class_data=None, run_launcher_data=data),
+        retry_mode=RetryMode.DISABLED, known_state=KnownExecutionState(), should_verify_step=True,
+    )  # fmt: skip
+    home.mkdir()
+    environment = {**pods.environment, "DAGSTER_HOME": str(home)}
+    command = [part for part in arguments.get_command_args() if part]
+    ended = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
+    failed = [e for e in instance.all_logs(run.run_id) if e.dagster_event and e.dagster_event.is_step_failure]
+    assert ended.returncode == 0 and not failed, (ended.stderr[-3000:], failed)
+
+
+def test_steps_in_different_pods_hand_over_their_values(pods: Pods, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in pods.environment.items():
+        monkeypatch.setenv(name, value)
+    with dg.DagsterInstance.from_config(str(pods.home)) as instance:
+        run = create_run_for_test(
+            instance, job_name="recaption", job_code_origin=job_origin("recaption"), status=dg.DagsterRunStatus.STARTED
+        )
+        for number, step in enumerate(("recaption_stale_clips", "score_new_captions")):
+            run_step(pods, run, instance, step, pods.folder / f"pod{number}")
+        done = [
+            e.step_key for e in instance.all_logs(run.run_id) if e.dagster_event and e.dagster_event.is_step_success
+        ]
+    assert done == ["recaption_stale_clips", "score_new_captions"]

@@ -70,7 +70,10 @@ def test_an_image_with_a_digest_is_taken_by_it() -> None:
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        (["storage.mediaRoot=s3://bkt/m", "storage.lakeData=s3://bkt/l"], "postgres.host: the address of your PostgreSQL"),
+        (
+            ["storage.mediaRoot=s3://bkt/m", "storage.lakeData=s3://bkt/l"],
+            "postgres.host: the address of your PostgreSQL",
+        ),
         (["postgres.host=db", "storage.lakeData=s3://bkt/l"], "storage.mediaRoot: an s3:// prefix"),
         (["postgres.host=db", "storage.mediaRoot=s3://bkt/m"], "storage.lakeData: an s3:// prefix"),
         ([*VARIANTS["defaults"][1], "secret.existing="], "secret.existing: name the Secret"),

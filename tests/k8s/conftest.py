@@ -1,4 +1,4 @@
-"""A PostgreSQL server that asks for a password, as the chart's does."""
+"""The Kubernetes API written down, and a PostgreSQL server that asks for a password, as the chart's does."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import free_ports, wait_for_port
+from tests.k8s.recorded import RecordedApi, record
 
 PASSWORD = "p'w"
 
@@ -23,6 +24,12 @@ def binaries() -> Path:
     if not found:
         pytest.fail("PostgreSQL's server is not installed: `make test` installs it")
     return found[-1]
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> RecordedApi:
+    """What the kubernetes client of this process asks for, answered here."""
+    return record(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
+from urllib.parse import urlsplit
 
 import dagster as dg
 import kubernetes.client
@@ -27,57 +28,71 @@ from internvid_assets.settings import ExecutionSettings, Settings
 from tests.k8s.charts import NAMESPACE, file_of
 
 _PATH = re.compile(
-    r"/(?:api|apis/(?P<group>[^/]+))/v1/namespaces/(?P<namespace>[^/]+)/(?P<resource>\w+)(?:/[^/]+(?P<sub>/\w+)?)?"
+    r"/(?:api|apis/(?P<group>[^/]+))/v\w+/namespaces/(?P<namespace>[^/]+)/(?P<resource>\w+)(?:/(?P<name>[^/]+)(?P<sub>/\w+)?)?"
 )
 _VERBS = {"POST": "create", "DELETE": "delete", "PATCH": "patch"}
+_ENDED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+_META = {"name": "pod-1", "namespace": NAMESPACE, "uid": "1", "labels": {"job-name": "job"}}
+_STATUS = {"name": "dagster", "ready": False, "restartCount": 0, "image": "i", "imageID": "i", "state": _ENDED}
+_POD = {
+    "metadata": _META,
+    "spec": {"containers": [{"name": "dagster"}]},
+    "status": {"phase": "Failed", "containerStatuses": [_STATUS]},
+}
+_JOB = {"metadata": _META, "spec": {"template": {"spec": {"containers": []}}}, "status": {"failed": 1}}
+_ANSWERS: dict[tuple[str, str], Any] = {
+    ("pods/log", "get"): "Killed",
+    ("jobs/status", "get"): _JOB,
+    ("pods", "list"): {"items": [_POD], "metadata": {}},
+    ("jobs", "list"): {"items": [], "metadata": {}},
+    ("events", "list"): {"items": [], "metadata": {}},
+}
+"""Of a run's Job whose one pod was killed for its memory."""
 
 
 @dataclass
 class RecordedApi:
-    """Answers for one run pod that failed, and all that was asked: (API group, resource, verb)."""
+    """All that was asked, as (API group, resource, verb), and the manifests that were to be made."""
 
     asked: set[tuple[str, str, str]] = field(default_factory=set)
     bodies: list[dict[str, Any]] = field(default_factory=list)
 
-    def call(self, client: Any, method: str, url: str, headers: Any = None, body: Any = None, **_: Any) -> Any:
-        """In place of the client's HTTP."""
-        found = _PATH.fullmatch(
-            url.partition("://")[2].partition("/")[1] + url.partition("://")[2].partition("/")[2].partition("?")[0]
-        )
+    def call(self, client: Any, method: str, url: str, body: Any = None, **_: Any) -> Any:
+        """In place of the client's HTTP: write down, and answer."""
+        found = _PATH.fullmatch(urlsplit(url).path)
         assert found is not None and found["namespace"] == NAMESPACE, f"{method} {url}: beyond the release's namespace"
-        named = url.partition("?")[0].rstrip("/").count("/") > _collection_depth(found)
         resource = found["resource"] + (found["sub"] or "")
-        verb = _VERBS.get(method) or ("get" if named or found["sub"] else "list")
+        verb = _VERBS.get(method) or ("get" if found["name"] else "list")
         self.asked.add((found["group"] or "", resource, verb))
         if method == "POST":
-            self.bodies.append(json.loads(json.dumps(body)))
-        return SimpleNamespace(status=200, reason="OK", data=_answer(resource, verb, body).encode(), headers={}, getheaders=dict, getheader=lambda *_: "application/json", read=lambda: None)  # fmt: skip
+            self.bodies.append(body)
+        answer = _ANSWERS.get((resource, verb)) or body or {"kind": "Status", "status": "Success"}
+        return _Response(answer if isinstance(answer, str) else json.dumps(answer))
 
 
-def _collection_depth(found: re.Match[str]) -> int:
-    return 2 + len([part for part in found.string[: found.end("resource")].split("/") if part])
+class _Response:
+    """As much of an HTTP answer as the client reads."""
+
+    status, reason, headers = 200, "OK", {"Content-Type": "application/json"}
+
+    def __init__(self, text: str):
+        self.data = text.encode()
+
+    def getheaders(self) -> dict[str, str]:
+        return self.headers
+
+    def getheader(self, name: str, default: str | None = None) -> str | None:
+        return self.headers.get(name, default)
 
 
-def _answer(resource: str, verb: str, body: Any) -> str:
-    meta = {"name": "pod-1", "namespace": NAMESPACE, "uid": "1", "labels": {"job-name": "job"}}
-    ended = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
-    status = {"name": "dagster", "ready": False, "restartCount": 0, "image": "i", "imageID": "i", "state": ended}
-    pod = {"metadata": meta, "spec": {"containers": [{"name": "dagster"}]}, "status": {"phase": "Failed", "containerStatuses": [status]}}  # fmt: skip
-    if resource == "pods/log":
-        return "Killed"
-    if resource == "jobs/status":
-        return json.dumps({"kind": "Job", "metadata": meta, "spec": {"template": {"spec": {"containers": []}}}, "status": {"failed": 1}})  # fmt: skip
-    if verb == "list":
-        items = {"pods": [pod], "jobs": [], "events": []}[resource]
-        return json.dumps({"items": items, "metadata": {}})
-    return json.dumps(body or {"kind": "Status", "status": "Success"})
-
-
-@pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> RecordedApi:
-    """Every call of the kubernetes client in this process goes here."""
+def record(monkeypatch: pytest.MonkeyPatch) -> RecordedApi:
+    """Until the test ends, every call of the kubernetes client in this process goes to what is given."""
     api = RecordedApi()
-    monkeypatch.setattr(kubernetes.client.ApiClient, "request", lambda client, *a, **k: api.call(client, *a, **k))
+    monkeypatch.setattr(
+        kubernetes.client.ApiClient,
+        "request",
+        lambda client, method, url, **more: api.call(client, method, url, **more),
+    )
     return api
 
 

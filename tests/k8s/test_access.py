@@ -13,10 +13,9 @@ import pytest
 from dagster_k8s.executor import K8sStepHandler
 
 from tests.k8s.charts import ROOT, find, render
-from tests.k8s.recorded import RecordedApi, handler_of, launcher_of, recorded, step_context
+from tests.k8s.recorded import RecordedApi, handler_of, launcher_of, step_context
 from tests.k8s.test_jobs import launched
 
-__all__ = ["recorded"]
 LAUNCHER = ROOT / "internvid_assets" / "viclip" / "kubernetes"
 
 

@@ -15,9 +15,7 @@ from dagster._core.test_utils import create_run_for_test
 from internvid_assets.definitions import defs
 from tests.k8s.charts import VARIANTS, file_of, find, render
 from tests.k8s.lint import containers_of, pod_of, problems
-from tests.k8s.recorded import RecordedApi, job_origin, launcher_of, recorded, step_bodies
-
-__all__ = ["recorded"]
+from tests.k8s.recorded import RecordedApi, job_origin, launcher_of, step_bodies
 
 
 @pytest.fixture(params=VARIANTS)

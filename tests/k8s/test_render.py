@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import kubernetes_validate
 import pytest
+import yaml
 
-from tests.k8s.charts import CHART, NAMESPACE, RELEASE, VARIANTS, find, options, render, run_helm
+from tests.k8s.charts import CHART, NAMESPACE, RELEASE, ROOT, VARIANTS, file_of, find, options, render, run_helm
 from tests.k8s.lint import containers_of, pod_of, problems
 
 VERSIONS = ("1.29.0", "1.33.0", "1.34.0", "1.35.0", "1.36.0")
@@ -55,8 +55,6 @@ def test_names_are_unique_and_everything_lies_in_the_release_s_namespace(variant
 
 def test_a_long_release_name_still_gives_names_that_are_allowed() -> None:
     ended = run_helm("template", "a" * 53, str(CHART), *options("everything"))
-    import yaml
-
     assert problems([document for document in yaml.safe_load_all(ended.stdout) if document]) == []
 
 
@@ -96,8 +94,6 @@ def test_a_wrong_or_missing_value_is_told_by_name(values: list[str], told: str) 
 
 
 def test_the_schema_knows_every_value() -> None:
-    import yaml
-
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert set(schema["properties"]) == set(yaml.safe_load((CHART / "values.yaml").read_text())) | {"global"}
 
@@ -114,6 +110,29 @@ def test_no_value_of_the_secret_is_in_a_config_map() -> None:
 
 
 def test_the_readme_of_values_files_is_what_is_there() -> None:
-    manual = (Path(CHART).parents[1] / "docs" / "kubernetes.md").read_text()
+    manual = (ROOT / "docs" / "kubernetes.md").read_text()
     for file in CHART.glob("values*.yaml"):
         assert file.name in manual, f"docs/kubernetes.md does not say what {file.name} is for"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_network_policies_choose_pods_of_ours(variant: str) -> None:
+    documents = render(variant)
+    own = [pod["metadata"]["labels"] for pod in map(pod_of, documents) if pod]
+    launched = file_of(documents, "instance", "dagster.yaml")["run_launcher"]["config"]["labels"]
+    training = {"app.kubernetes.io/name": "internvid", "app.kubernetes.io/component": "training"}
+    for document in documents:
+        if document["kind"] == "NetworkPolicy":
+            peers = [peer for rule in document["spec"].get("ingress", []) for peer in rule["from"]]
+            chosen = [document["spec"], *(peer for peer in peers if "podSelector" in peer)]
+            for selector in (part["podSelector"].get("matchLabels", {}) for part in chosen):
+                assert any(selector.items() <= labels.items() for labels in [*own, launched, training]), selector
+
+
+def test_training_pods_carry_the_labels_that_the_policies_choose() -> None:
+    manifest = ROOT / "k8s" / "training" / "job.yaml"
+    if not manifest.exists():
+        pytest.skip("k8s/training is not in this tree")
+    labels = yaml.safe_load(manifest.read_text())["spec"]["template"]["metadata"]["labels"]
+    selector = find(render("kind"), "NetworkPolicy", "training")["spec"]["podSelector"]["matchLabels"]
+    assert selector.items() <= labels.items()

@@ -13,6 +13,7 @@ import pytest
 from dagster_k8s.executor import K8sStepHandler
 
 from tests.k8s.charts import ROOT, find, render
+from tests.k8s.lint import containers_of, pod_of
 from tests.k8s.recorded import RecordedApi, handler_of, launcher_of, step_context
 from tests.k8s.test_jobs import launched
 
@@ -105,8 +106,20 @@ def test_without_training_pods_no_account_may_read_secrets() -> None:
     assert {role["metadata"]["name"] for role in roles} == {"internvid-webserver", "internvid-daemon", "internvid-run"}
 
 
-def test_what_reads_videos_or_waits_for_calls_has_no_token() -> None:
-    code = find(render("everything"), "Deployment", "code")["spec"]["template"]["spec"]
-    assert code["automountServiceAccountToken"] is False
+def test_what_reads_videos_or_waits_for_calls_has_no_rights() -> None:
+    documents = render("everything")
+    code = find(documents, "Deployment", "code")["spec"]["template"]["spec"]
+    assert code["serviceAccountName"] == "internvid-step"
+    bound = {s["name"] for d in documents if d["kind"] == "RoleBinding" for s in d["subjects"]}
+    assert bound == {"internvid-webserver", "internvid-daemon", "internvid-run", "internvid-train"}
+
+
+def test_a_token_is_where_dagster_runs_and_nowhere_else() -> None:
+    """Dagster loads its run launcher in every process, and that wants a token; test_processes.py shows it."""
+    for document in render("everything"):
+        if pod := pod_of(document):
+            programs = {container["command"][0] for container in containers_of(pod) if "command" in container}
+            dagster = any(program.startswith("dagster") for program in programs)
+            assert pod["spec"]["automountServiceAccountToken"] is dagster, document["metadata"]["name"]
     accounts = [document for document in render("everything") if document["kind"] == "ServiceAccount"]
     assert {account["automountServiceAccountToken"] for account in accounts} == {False}

@@ -27,6 +27,10 @@ from dagster._serdes import ConfigurableClassData
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from internvid_assets.lake import Lake
+from internvid_assets.lake.models import discover as discover_models
+from internvid_assets.settings import Settings
+from internvid_assets.subsets.build import build_model
 from tests.conftest import free_ports
 from tests.k8s.charts import ROOT, environment, file_of, find, render
 from tests.k8s.recorded import job_origin, launcher_of
@@ -173,34 +177,57 @@ def test_migrating_works_on_a_new_database_and_again(pods: Pods) -> None:
         assert ended.returncode == 0, ended.stderr[-2000:]
 
 
-def run_step(pods: Pods, run: dg.DagsterRun, instance: dg.DagsterInstance, step: str, home: Path) -> None:
-    """The command of a step's pod, in a pod's conditions: its own Dagster home, no token, no API server."""
-    reference = instance.get_ref()
-    launcher = file_of(pods.documents, "instance", "dagster.yaml")["run_launcher"]
+def run_step(
+    pods: Pods, run: dg.DagsterRun, instance: dg.DagsterInstance, step: str, home: Path, launcher: dict[str, Any]
+) -> subprocess.CompletedProcess[str]:
+    """The command of a step's pod, in a pod's conditions: a Dagster home of its own, and no API server."""
     data = ConfigurableClassData(launcher["module"], launcher["class"], yaml.safe_dump(launcher["config"]))
     arguments = ExecuteStepArgs(
         job_origin=job_origin("recaption"), run_id=run.run_id, step_keys_to_execute=[step],
-        instance_ref=reference._replace(custom_instance_class_data=None, run_launcher_data=data),
-        retry_mode=RetryMode.DISABLED, known_state=KnownExecutionState(), should_verify_step=True,
+        instance_ref=instance.get_ref()._replace(run_launcher_data=data), retry_mode=RetryMode.DISABLED,
+        known_state=KnownExecutionState(), should_verify_step=True,
     )  # fmt: skip
     home.mkdir()
     environment = {**pods.environment, "DAGSTER_HOME": str(home)}
-    command = [part for part in arguments.get_command_args() if part]
-    ended = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
-    failed = [e for e in instance.all_logs(run.run_id) if e.dagster_event and e.dagster_event.is_step_failure]
-    assert ended.returncode == 0 and not failed, (ended.stderr[-3000:], failed)
+    command = arguments.get_command_args()
+    return subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
+
+
+def make_empty_subsets() -> None:
+    """The SQL models over no rows, without which nothing can be re-captioned."""
+    settings = Settings()
+    lake = Lake(settings)
+    for model in discover_models():
+        result = build_model(lake, model, settings)
+        lake.commit(result.write(model.table, "run", None, lake.snapshot_id(), [], model.code_version), result.changes)
+    lake.close()
 
 
 def test_steps_in_different_pods_hand_over_their_values(pods: Pods, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in pods.environment.items():
         monkeypatch.setenv(name, value)
+    make_empty_subsets()
     with dg.DagsterInstance.from_config(str(pods.home)) as instance:
         run = create_run_for_test(
             instance, job_name="recaption", job_code_origin=job_origin("recaption"), status=dg.DagsterRunStatus.STARTED
         )
         for number, step in enumerate(("recaption_stale_clips", "score_new_captions")):
-            run_step(pods, run, instance, step, pods.folder / f"pod{number}")
-        done = [
-            e.step_key for e in instance.all_logs(run.run_id) if e.dagster_event and e.dagster_event.is_step_success
-        ]
-    assert done == ["recaption_stale_clips", "score_new_captions"]
+            launcher = launcher_of(pods.documents, pods.folder)
+            ended = run_step(pods, run, instance, step, pods.folder / f"pod{number}", launcher)
+            assert ended.returncode == 0, ended.stderr[-3000:]
+        logs = instance.all_logs(run.run_id)
+    done = [e.step_key for e in logs if e.dagster_event and e.dagster_event.is_step_success]
+    assert done == ["recaption_stale_clips", "score_new_captions"], "\n".join(
+        f"{entry.user_message} {entry.dagster_event and entry.dagster_event.event_specific_data}" for entry in logs
+    )
+
+
+def test_a_step_without_a_token_would_not_start(pods: Pods, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why every pod of Dagster's has one, if without rights. When this fails, take the tokens away."""
+    for name, value in pods.environment.items():
+        monkeypatch.setenv(name, value)
+    with dg.DagsterInstance.from_config(str(pods.home)) as instance:
+        run = create_run_for_test(instance, job_name="recaption", job_code_origin=job_origin("recaption"))
+        launcher = file_of(pods.documents, "instance", "dagster.yaml")["run_launcher"]
+        ended = run_step(pods, run, instance, "recaption_stale_clips", pods.folder / "pod", launcher)
+    assert ended.returncode != 0 and "ConfigException" in ended.stderr

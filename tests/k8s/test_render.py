@@ -77,7 +77,7 @@ def test_an_image_with_a_digest_is_taken_by_it() -> None:
         ([*VARIANTS["defaults"][1], "secret.existing="], "secret.existing: name the Secret"),
         ([*VARIANTS["defaults"][1], "steps.assets.clips\\.clips=huge"], "there is no class"),
         ([*VARIANTS["defaults"][1], "ingress.enabled=true"], "ingress.host: the name"),
-        ([*VARIANTS["defaults"][1], "steps.ownTokens={trainer}"], "steps.ownTokens"),
+        ([*VARIANTS["defaults"][1], "steps.launchers={trainer}"], "steps.launchers"),
         ([*VARIANTS["defaults"][1], "webserver.replica=2"], "'replica' not allowed"),
         ([*VARIANTS["defaults"][1], "image.code.tag=latest"], "image/code/tag"),
         ([*VARIANTS["defaults"][1], "runs.maxConcurrent=0"], "runs/maxConcurrent"),

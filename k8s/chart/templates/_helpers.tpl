@@ -146,14 +146,12 @@ priorityClassName: {{ . }}
 {{- $ := index . 0 -}}
 {{- $name := index . 1 -}}
 {{- $class := index $.Values.steps.classes $name -}}
-{{- $mayCall := has $name $.Values.steps.ownTokens -}}
 merge_behavior: SHALLOW
 container_config:
   image: {{ include "internvid.image" (index $.Values.image ($class.image | default "code")) }}
   resources: {{- toYaml $class.resources | nindent 4 }}
 pod_spec_config:
-  serviceAccountName: {{ include "internvid.name" $ }}-{{ ternary "train" "step" $mayCall }}
-  automountServiceAccountToken: {{ $mayCall }}
+  serviceAccountName: {{ include "internvid.name" $ }}-{{ ternary "train" "step" (has $name $.Values.steps.launchers) }}
   nodeSelector: {{- toYaml ($class.nodeSelector | default dict) | nindent 4 }}
   tolerations: {{- toYaml ($class.tolerations | default list) | nindent 4 }}
   priorityClassName: {{ $class.priorityClassName | default "" | quote }}

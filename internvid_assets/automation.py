@@ -187,13 +187,27 @@ def maintain_lake() -> None:
     compact_lake()
 
 
-nightly_recaption = dg.ScheduleDefinition(
-    name="nightly_recaption",
-    job=recaption_job,
-    cron_schedule="0 2 * * *",
-    default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="Re-caption within the budget, every night at two.",
-)
+SCHEDULES: dict[str, tuple[Any, str, str]] = {
+    "nightly_recaption": (recaption_job, "0 2 * * *", "Re-caption within the budget, every night at two."),
+    "nightly_maintenance": (maintain_lake, "0 4 * * *", "Compact the lake and forget old snapshots, at four."),
+}
+"""Name to job, cron expression and description."""
+
+
+def schedules(running: Sequence[str] = ()) -> list[dg.ScheduleDefinition]:
+    """The schedules: those named are on from the start, the others wait to be switched on in the UI.
+
+    Raises: ValueError naming a schedule that does not exist.
+    """
+    if unknown := sorted(set(running) - set(SCHEDULES)):
+        raise ValueError(f"execution.running_schedules: no schedule {unknown[0]!r}; there are {', '.join(SCHEDULES)}")
+    on, off = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
+    return [
+        dg.ScheduleDefinition(
+            name=name, job=job, cron_schedule=cron, description=told, default_status=on if name in running else off
+        )
+        for name, (job, cron, told) in SCHEDULES.items()
+    ]
 
 
 @dg.sensor(job=build_dataset, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.STOPPED)
@@ -316,4 +330,3 @@ def instance() -> dg.DagsterInstance:
 
 jobs: list[Any] = [build_dataset, refresh_subsets, recaption_job, train_viclip, release_dataset, maintain_lake]
 sensors = [new_sources]
-schedules = [nightly_recaption]

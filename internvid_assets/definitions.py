@@ -7,6 +7,7 @@ from internvid_assets.captions import assets as captions
 from internvid_assets.captions import checks as captions_checks
 from internvid_assets.clips import assets as clips
 from internvid_assets.clips import checks as clips_checks
+from internvid_assets.executor import executor, shared_resources
 from internvid_assets.lake import Lake
 from internvid_assets.release import assets as release
 from internvid_assets.release import checks as release_checks
@@ -31,6 +32,12 @@ defs = dg.Definitions(
     asset_checks=[check for part in CHECKS for check in part.checks],
     jobs=automation.jobs,
     sensors=automation.sensors,
-    schedules=automation.schedules,
-    resources={"settings": settings, "lake": Lake(settings), "store": open_store(settings)},
+    schedules=automation.schedules(settings.execution.running_schedules),
+    executor=executor(settings),
+    resources={
+        "settings": settings,
+        "lake": Lake(settings),
+        "store": open_store(settings),
+        **shared_resources(settings),
+    },
 )

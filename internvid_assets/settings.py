@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -236,6 +237,17 @@ class ViclipSettings(_Section):
     """`--set` overrides of the recipe."""
 
 
+class ExecutionSettings(_Section):
+    """Where Dagster computes the steps of a run, and which schedules are on."""
+
+    executor: Literal["local", "k8s"] = "local"
+    """`local`: processes of the machine that runs the job; `k8s`: each step in a pod of its own."""
+    config: Path | None = None
+    """Of `k8s`: a YAML file with the configuration of dagster-k8s' `k8s_job_executor`."""
+    running_schedules: tuple[str, ...] = ()
+    """Schedules that are on without anybody switching them on in the UI."""
+
+
 class Settings(BaseSettings):
     """Everything that differs between a laptop and a cluster."""
 
@@ -262,6 +274,7 @@ class Settings(BaseSettings):
     release: ReleaseSettings = ReleaseSettings()
     costs: CostSettings = CostSettings()
     viclip: ViclipSettings = ViclipSettings()
+    execution: ExecutionSettings = ExecutionSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-DAGSTER_FILES = {"assets.py", "checks.py", "definitions.py", "automation.py"}
+DAGSTER_FILES = {"assets.py", "checks.py", "definitions.py", "automation.py", "executor.py"}
 SLICES = ["videos", "clips", "captions", "scores", "subsets", "release", "viclip"]
 
 

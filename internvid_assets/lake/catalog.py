@@ -271,13 +271,26 @@ def _extension_path(name: str) -> Path:
 
 
 def _s3_secret(s3: S3Settings) -> str:
-    if s3.access_key_id is None:
-        return f"create secret (type s3, provider credential_chain, region {_literal(s3.region)})"
-    fields = {"key_id": s3.access_key_id, "secret": s3.secret_access_key or "", "region": s3.region}
+    """DuckDB's secret: the keys of the settings, else those that boto3 finds, as the media store does."""
+    fields = {"region": s3.region, **_keys(s3)}
     if s3.endpoint_url:
         scheme, _, host = s3.endpoint_url.partition("://")
         fields |= {"endpoint": host, "url_style": "path", "use_ssl": str(scheme == "https").lower()}
     return "create secret (type s3, " + ", ".join(f"{k} {_literal(v)}" for k, v in fields.items()) + ")"
+
+
+def _keys(s3: S3Settings) -> dict[str, str]:
+    """Key, secret and, of temporary credentials, the token; empty: a bucket that anybody may use."""
+    if s3.access_key_id is not None:
+        return {"key_id": s3.access_key_id, "secret": s3.secret_access_key or ""}
+    import boto3
+
+    found = boto3.Session().get_credentials()
+    if found is None:
+        return {}
+    frozen = found.get_frozen_credentials()
+    token = {"session_token": frozen.token} if frozen.token else {}
+    return {"key_id": frozen.access_key, "secret": frozen.secret_key, **token}
 
 
 def _rollback(connection: duckdb.DuckDBPyConnection) -> None:

@@ -1,17 +1,23 @@
 """ViCLIP: shards become a checkpoint, a checkpoint becomes numbers and a report (P§4)."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import dagster as dg
+from dagster._core.pipes.utils import extract_message_or_forward_to_stdout
 
 from internvid_assets.lake import Lake
 from internvid_assets.lake.assets import StageRun, lake_asset, markdown_image
 from internvid_assets.settings import Settings, ViclipSettings
 from internvid_assets.store import ObjectStore
 from internvid_assets.viclip.evaluate import evaluate_models
-from internvid_assets.viclip.launch import environment, evaluation_key, source_hash
+from internvid_assets.viclip.kubernetes.failures import TrainingFailed
+from internvid_assets.viclip.kubernetes.launcher import KubernetesLauncher
+from internvid_assets.viclip.launch import Training, environment, evaluation_key, source_hash
 from internvid_assets.viclip.report import FIGURES
-from internvid_assets.viclip.train import Launch, train_models
+from internvid_assets.viclip.train import Launch, Train, train_here, train_models
 
 
 class TrainingConfig(dg.Config):
@@ -36,6 +42,46 @@ def _pipes(context: dg.AssetExecutionContext) -> Launch:
     return launch
 
 
+class _PodLog(dg.PipesMessageReader):
+    """Dagster Pipes messages among the lines of a pod's log; the other lines are the step's output."""
+
+    @contextlib.contextmanager
+    def read_messages(self, handler: Any) -> Iterator[dict[str, Any]]:
+        self._handler, self._closing = handler, ""
+        yield {"stdio": "stderr"}
+        if self._closing:
+            extract_message_or_forward_to_stdout(handler, self._closing)
+
+    def take(self, line: str) -> None:
+        """One line. Pods that follow each other each say that they close; only the last word counts."""
+        if line.startswith("{") and '"method": "closed"' in line:
+            self._closing = line
+        else:
+            extract_message_or_forward_to_stdout(self._handler, line)
+
+    def no_messages_debug_text(self) -> str:
+        return "Looked for Pipes messages in the log of the first node's pod."
+
+
+def _train_on_kubernetes(
+    context: dg.AssetExecutionContext, settings: Settings, store: ObjectStore, training: Training
+) -> None:
+    launcher, reader = KubernetesLauncher(settings, store, context.log.info), _PodLog()
+    try:
+        with dg.open_pipes_session(context, dg.PipesEnvContextInjector(), reader) as session:
+            launcher.train(training, session.get_bootstrap_env_vars(), reader.take)
+    except TrainingFailed as failed:
+        log = dg.MetadataValue.md("```\n" + "\n".join(failed.log) + "\n```")
+        raise dg.Failure(str(failed), metadata={"reason": failed.reason, "last lines": log}) from failed
+
+
+def _trainer(context: dg.AssetExecutionContext, settings: Settings, store: ObjectStore) -> Train:
+    """Training where `viclip.launcher` says."""
+    if settings.viclip.launcher == "k8s":
+        return partial(_train_on_kubernetes, context, settings, store)
+    return train_here(settings.viclip, store, _pipes(context))
+
+
 @lake_asset(
     "viclip.viclip_checkpoint",
     kinds={"python", "pytorch", "deepspeed"},
@@ -52,8 +98,9 @@ def viclip_checkpoint(
 ) -> dg.MaterializeResult:
     """One row is a trained model: the recipe's ViCLIP, or the control that it is compared with."""
     stage = StageRun(context, lake)
-    viclip = config.applied(settings.viclip)
-    result = train_models(lake, store, viclip, settings.release.training_subset, settings.cache_folder, _pipes(context))
+    settings = settings.model_copy(update={"viclip": config.applied(settings.viclip)})
+    train = _trainer(context, settings, store)
+    result = train_models(lake, store, settings.viclip, settings.release.training_subset, settings.cache_folder, train)
     return stage.finish(result, str(result.metadata["run_key"]))
 
 

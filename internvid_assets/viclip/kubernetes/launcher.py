@@ -21,7 +21,7 @@ from internvid_assets.viclip.kubernetes.failures import (
 )
 from internvid_assets.viclip.kubernetes.follow import LogFollower
 from internvid_assets.viclip.kubernetes.manifest import build_owned, build_workload, check_kubernetes, job_name
-from internvid_assets.viclip.kubernetes.mirror import get_outputs, is_finished
+from internvid_assets.viclip.kubernetes.mirror import forget_messages, get_outputs, is_finished
 from internvid_assets.viclip.launch import FILES, Training
 
 _LOG_LINES = 20
@@ -42,6 +42,12 @@ class KubernetesLauncher:
         self._settings, self._store, self._say, self._sleep = settings, store, say, sleep
         self._kubernetes = settings.viclip.kubernetes
         self._cluster = cluster or Cluster(self._kubernetes)
+
+    def prepare(self, training: Training) -> None:
+        """Before messages are listened for: drop those of a workload that will not be gone on with."""
+        workload = self._cluster.workload(job_name(training.name))
+        if workload is None or self._is_stale(workload, training):
+            forget_messages(self._store, training.name)
 
     def train(self, training: Training, environment: Mapping[str, str], on_line: Say) -> None:
         """Train to the end; the results then lie in `training.output`. Left early, for whatever reason, nothing stays.

@@ -27,6 +27,11 @@ def training_prefix(name: str) -> str:
     return f"training/{name}/"
 
 
+def messages_prefix(name: str) -> str:
+    """Where its messages to Dagster lie, when they go over S3."""
+    return f"{training_prefix(name)}messages"
+
+
 class StateMirror:
     """The states of one output folder on the media store."""
 
@@ -104,6 +109,11 @@ def get_outputs(store: ObjectStore, name: str, output: Path, files: Sequence[str
     output.mkdir(parents=True, exist_ok=True)
     for file in files:
         shutil.copyfile(store.local_path(f"{training_prefix(name)}output/{file}"), output / file)
+
+
+def forget_messages(store: ObjectStore, name: str) -> None:
+    """Drop the messages of an attempt that is over."""
+    _delete(store, f"{messages_prefix(name)}/")
 
 
 def forget(store: ObjectStore, name: str) -> None:

@@ -40,6 +40,8 @@ class Container:
 
     def __init__(self, objects: Objects, folder: Path, image_environment: dict[str, str], isolated: bool):
         self._objects, self._folder, self._image, self._isolated = objects, folder, image_environment, isolated
+        self.forked: tuple[str, str] | None = None
+        """Script and socket of a `zygote`, in whose forks `dagster` runs."""
         for name in ("claims", "pods"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "resolv.conf").touch()
@@ -51,7 +53,8 @@ class Container:
         environment = {**self._image, "HOSTNAME": host_name(pod), **self._environment(pod, container)}
         command = [*container.get("command", []), *container.get("args", [])]
         if not self._isolated:
-            return command, environment
+            forked = self.forked is not None and command[0] == "dagster"
+            return ([sys.executable, "-S", *self.forked, *command] if forked and self.forked else command), environment
         folder = self._folder / "pods" / metadata["uid"]
         folder.mkdir(exist_ok=True)
         mounts = [(self._volume(pod, name), path) for name, path in _mounts(container)]

@@ -102,7 +102,7 @@ class _Runner:
     ):  # fmt: skip
         self._kubelet, self._objects, self._faults, self._container = kubelet, objects, faults, container
         self._namespace, self._name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        self._ip, self._reason, self._is_evicted, self._stops_at = ip, "", False, 0.0
+        self._ip, self._reason, self._is_evicted, self._is_killed, self._stops_at = ip, "", False, False, 0.0
         self._process: asyncio.subprocess.Process | None = None
         self.log, self.has_started, self.is_over = PodLog(), False, False
         self.task = asyncio.create_task(self._run())
@@ -154,7 +154,7 @@ class _Runner:
         async for line in process.stdout:
             self.log.add(line.decode(errors="replace").rstrip("\n"))
         code = await process.wait()
-        self._write_end(128 - code if code < 0 else code)
+        self._write_end(137 if self._is_killed else 128 - code if code < 0 else code)
 
     def stop(self, grace_seconds: float) -> None:
         """SIGTERM, and SIGKILL when the grace is over."""
@@ -174,6 +174,7 @@ class _Runner:
         if self._process is None or self._process.returncode is not None:
             return
         outer = self._process.pid
+        self._is_killed |= number == signal.SIGKILL
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             inner = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
             os.kill(int(inner[0]) if inner else outer, number)

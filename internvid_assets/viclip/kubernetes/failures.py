@@ -28,12 +28,15 @@ class PodProblem:
 
 
 class TrainingFailed(RuntimeError):
-    """A training in the cluster that did not end well: the reason and the last lines of the pod that it is about."""
+    """A training in the cluster that did not end well: the reason, and the last lines of the pod that it is about.
 
-    def __init__(self, reason: str, message: str, log: Sequence[str] = ()):
+    `has_ended`: by the cluster's own verdict, so there is something to look at; else the launcher gave up.
+    """
+
+    def __init__(self, reason: str, message: str, log: Sequence[str] = (), has_ended: bool = False):
         tail = "\n".join(["; its last lines:", *log]) if log else ""
         super().__init__(f"training on Kubernetes failed: {message}{tail}")
-        self.reason, self.log = reason, tuple(log)
+        self.reason, self.log, self.has_ended = reason, tuple(log), has_ended
 
 
 def outcome(workload: dict[str, Any]) -> tuple[str, str]:

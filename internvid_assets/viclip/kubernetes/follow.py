@@ -45,12 +45,13 @@ class LogFollower:
         while not self._lines.empty():
             yield self._lines.get()
 
-    def close(self, seconds: float) -> None:
-        """Wait until the pods' last lines are there, at most so long."""
+    def finish(self, pods: Iterable[dict[str, Any]], seconds: float) -> None:
+        """Read what is left of pods that will write no more, at most so long."""
         deadline = time.monotonic() + seconds
-        for name, thread in self._threads.items():
-            self._over.add(name)
-            thread.join(max(0.0, deadline - time.monotonic()))
+        for pod in pods:
+            self.follow([pod], lambda ended: True)
+            if thread := self._threads.get(pod["metadata"]["name"]):
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def _is_busy(self) -> bool:
         return any(thread.is_alive() for thread in self._threads.values())

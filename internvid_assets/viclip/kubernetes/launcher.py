@@ -63,7 +63,7 @@ class KubernetesLauncher:
             self._ensure(training, environment)
             self._attend(name, on_line)
         except TrainingFailed as failed:
-            if not failed.log:  # what only waits has left nothing to look at
+            if not failed.has_ended:
                 self._clear(name)
             raise
         except BaseException:
@@ -115,11 +115,11 @@ class KubernetesLauncher:
             if workload is None or workload["metadata"].get("deletionTimestamp"):
                 raise TrainingFailed("Deleted", f"{name} was deleted while it ran")
             pods = self._cluster.pods(name)
-            follower.follow((pod for pod in pods if node_index(pod) == 0), is_over)
+            first = [pod for pod in pods if node_index(pod) == 0]
+            follower.follow(first, is_over)
             state, words = outcome(workload)
             if state in ("succeeded", "failed"):
-                follower.follow((pod for pod in pods if node_index(pod) == 0), is_over)
-                follower.close(_LAST_LINES_SECONDS)
+                follower.finish(first, _LAST_LINES_SECONDS)
             for line in follower.lines():
                 on_line(line)
             if state == "succeeded":
@@ -155,19 +155,19 @@ class KubernetesLauncher:
     def _failure(self, pods: list[dict[str, Any]], words: str) -> TrainingFailed:
         problem = main_problem([problem for pod in pods if (problem := end_problem(pod)) is not None])
         if problem is None:
-            return TrainingFailed(words.partition(":")[0], words)
-        return TrainingFailed(problem.reason, f"{problem} ({words})", self._cluster.log_tail(problem.pod, _LOG_LINES))
+            return TrainingFailed(words.partition(":")[0], words, has_ended=True)
+        log = self._cluster.log_tail(problem.pod, _LOG_LINES)
+        return TrainingFailed(problem.reason, f"{problem} ({words})", log, has_ended=True)
 
     def _clear(self, name: str) -> None:
         """Delete the workload and wait until it and all it owned are gone."""
         workload = self._cluster.workload(name)
-        if workload is None:
-            return
-        self._cluster.delete_workload(name)
+        if workload is not None:
+            self._cluster.delete_workload(name)
         deadline = time.monotonic() + _GONE_SECONDS
         while time.monotonic() < deadline:
-            uid = workload["metadata"]["uid"]
-            if self._cluster.workload(name) is None and not self._cluster.pods(name) and not self._cluster.owned(uid):
+            owned = self._cluster.owned(workload["metadata"]["uid"]) if workload else []
+            if not owned and self._cluster.workload(name) is None and not self._cluster.pods(name):
                 return
             self._sleep(min(1.0, self._kubernetes.poll_seconds))
         self._say(f"{name} is being deleted, but something of it is still there after {_GONE_SECONDS:g} s")

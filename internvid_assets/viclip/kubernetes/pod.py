@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train this node's part; returns the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
     split = given.index("--")
-    arguments, training_arguments = _parser().parse_args(given[:split]), given[split + 1 :]
+    arguments, training_arguments = make_parser().parse_args(given[:split]), given[split + 1 :]
     node = int(os.environ["JOB_COMPLETION_INDEX"])
     signal.signal(signal.SIGTERM, _leave)
     settings = Settings()
@@ -191,7 +191,8 @@ def _leave(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Of a pod's own arguments, before `--`."""
     parser = argparse.ArgumentParser(prog="internvid_assets.viclip.kubernetes.pod")
     for name in ("--name", "--shards-id", "--first-node"):
         parser.add_argument(name, required=True)

@@ -46,6 +46,13 @@ def wait_for_port(port: int, process: subprocess.Popen, seconds: float = 60.0) -
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
+    """A libpq string without a database name."""
+    with postgres_server() as server:
+        yield server
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[str]:
     """A PostgreSQL server of its own; gives a libpq string without a database name.
 
     Its folder is not pytest's: another pytest that starts meanwhile would close that to the server's user.

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _CORE = "/api/v1"
 _GROUP = "/apis/{group}/{version}"
+_KINDS = {"configmaps": "ConfigMap", "secrets": "Secret", "services": "Service", "pods": "Pod", "jobs": "Job",
+          "events": "Event"}  # fmt: skip
 _CLUSTER_WIDE = frozenset({"clustertrainingruntimes", "nodes"})
 
 
@@ -118,6 +120,8 @@ class Api:
         item = await request.json()
         plural = request.match_info["plural"]
         item.setdefault("apiVersion", _api_version(request))
+        if plural in _KINDS:
+            item.setdefault("kind", _KINDS[plural])
         item.setdefault("metadata", {})
         namespace = _namespace(request) or (
             "" if plural in _CLUSTER_WIDE else item["metadata"].get("namespace", "default")

@@ -15,7 +15,6 @@ from typing import Any
 from tests.kubesim.objects import Object, Objects
 
 _BASE_HOSTS = "127.0.0.1 localhost\n::1 localhost\n"
-_IMAGE_USER = 1000
 
 
 class NotReady(Exception):
@@ -39,7 +38,7 @@ class Container:
     """Makes containers; the image is this machine's root with `image_environment`."""
 
     def __init__(self, objects: Objects, folder: Path, image_environment: dict[str, str], isolated: bool):
-        self._objects, self._folder, self._image, self._isolated = objects, folder, image_environment, isolated
+        self._objects, self._folder, self._image, self.isolated = objects, folder, image_environment, isolated
         self.forked: tuple[str, str] | None = None
         """Script and socket of a `zygote`, in whose forks `dagster` runs."""
         for name in ("claims", "pods"):
@@ -52,7 +51,7 @@ class Container:
         [container] = spec["containers"]
         environment = {**self._image, "HOSTNAME": host_name(pod), **self._environment(pod, container)}
         command = [*container.get("command", []), *container.get("args", [])]
-        if not self._isolated:
+        if not self.isolated:
             forked = self.forked is not None and command[0] == "dagster"
             return ([sys.executable, "-S", *self.forked, *command] if forked and self.forked else command), environment
         folder = self._folder / "pods" / metadata["uid"]

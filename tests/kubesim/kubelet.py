@@ -170,14 +170,14 @@ class _Runner:
             self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
-        """To the container's first process, which is a child of the one that made its namespaces."""
+        """To the container's first process; in namespaces that is the child of the one that made them."""
         if self._process is None or self._process.returncode is not None:
             return
         outer = self._process.pid
         self._is_killed |= number == signal.SIGKILL
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             inner = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
-            os.kill(int(inner[0]) if inner else outer, number)
+            os.kill(int(inner[0]) if inner and self._container.isolated else outer, number)
 
     def _write_end(self, code: int) -> None:
         reason = self._reason or ("Completed" if code == 0 else "Error")

@@ -38,9 +38,16 @@ class Launched:
     steps: list[tuple[str, float, float]]
     """Partition, beginning and end of every step that ran."""
     max_runs: int
-    """Most run pods alive at once, and Jobs made for runs and for steps."""
+    """Most run pods that were alive at once."""
     num_jobs: int
+    """Of runs and of steps."""
     num_restarted_pods: int
+
+    def most_steps(self) -> int:
+        """Most steps that ran at once."""
+        marks = sorted([(begin, 1) for _, begin, _ in self.steps] + [(end, -1) for _, _, end in self.steps])
+        running = 0
+        return max((running := running + change) for _, change in marks)
 
 
 def launch(folder: Path, postgres: str, database: str, num_partitions: int, max_runs: int) -> Launched:

@@ -51,6 +51,10 @@ def run(sim: KubeSim, batch: BatchV1Api, script: str, **spec: Any) -> Any:
     return sim.until(ended)
 
 
+def log(core: CoreV1Api, name: str, **more: Any) -> list[str]:
+    return core.read_namespaced_pod_log(name, NAMESPACE, _preload_content=False, **more).data.decode().splitlines()
+
+
 def config_map(name: str, **labels: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "labels": labels}, "data": {"key": name}}
 
@@ -198,8 +202,8 @@ def test_a_log_can_be_followed_and_asked_for_in_part(sim: KubeSim, core: CoreV1A
     name = pod.metadata.name
     sim.until(lambda: sim.log_of(name))
     began = time.monotonic()
-    text = core.read_namespaced_pod_log(name, NAMESPACE, follow=True, timestamps=True)
-    assert [line.split(" ")[1] for line in text.splitlines()] == ["1", "2", "3"] and time.monotonic() - began > 0.1
-    assert core.read_namespaced_pod_log(name, NAMESPACE, tail_lines=1) == "3\n"
+    lines = log(core, name, follow=True, timestamps=True)
+    assert [line.split(" ")[1] for line in lines] == ["1", "2", "3"] and time.monotonic() - began > 0.1
+    assert log(core, name, tail_lines=1) == ["3"]
     with pytest.raises(ApiException, match="NotFound"):
-        core.read_namespaced_pod_log("nobody", NAMESPACE)
+        log(core, "nobody")

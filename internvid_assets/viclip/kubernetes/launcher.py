@@ -122,11 +122,11 @@ class KubernetesLauncher:
                 follower.finish(first, _LAST_LINES_SECONDS)
             for line in follower.lines():
                 on_line(line)
+            self._tell_losses(pods, told)
             if state == "succeeded":
                 return
             if state == "failed":
                 raise self._failure(pods, words)
-            self._tell_losses(pods, told)
             if state == "running":
                 self._check_started(name, pods, since)
             self._sleep(self._kubernetes.poll_seconds)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 
 _RETRY_SECONDS = 0.5
+_HELLO_SECONDS = 10.0
 _MAX_MESSAGE = 64
 # A node that vanished sends no goodbye: its silence is noticed after some 25 s.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
@@ -30,9 +31,9 @@ class PeerFailed(Exception):
 class Peers:
     """The connections of one launcher: on the first node to all others, on the others to the first."""
 
-    def __init__(self, connections: dict[int, socket.socket]):
+    def __init__(self, connections: dict[int, socket.socket], is_done: bool = False):
         self._connections = connections
-        self._is_done = False
+        self._is_done = is_done
 
     def check(self) -> None:
         """Raises: PeerLost or PeerFailed when a node has gone or told of an error before everything was stored."""
@@ -87,6 +88,7 @@ def _gather(num_nodes: int, port: int, address: str) -> Peers:
         with socket.create_server((address, port), backlog=num_nodes) as server:
             while len(connections) < num_nodes - 1:
                 connection, _ = server.accept()
+                connection.settimeout(_HELLO_SECONDS)
                 with contextlib.suppress(PeerLost, ValueError):
                     [hello] = _received(_alive(connection), -1)
                     connections[int(hello.removeprefix("hello "))] = connection
@@ -102,8 +104,9 @@ def _join(node: int, first_node: str, port: int) -> Peers:
             connection = _alive(socket.create_connection((first_node, port), timeout=10))
             connection.settimeout(None)
             connection.sendall(f"hello {node}\n".encode())
-            if _received(connection, 0) == ["go"]:
-                return Peers({0: connection})
+            words = _received(connection, 0)
+            if words[0] == "go":
+                return Peers({0: connection}, is_done="done" in words)
         time.sleep(_RETRY_SECONDS)
 
 

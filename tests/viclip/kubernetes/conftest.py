@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -51,7 +52,9 @@ def kubernetes_settings(sim: KubeSim, **more: Any) -> KubernetesSettings:
 def home(sim: KubeSim, shards: Path) -> Callable[..., Settings]:
     """Makes a home with shards: on the claim, or with its media on S3."""
 
-    def make(s3: S3Settings | None = None, overrides: dict[str, str] | None = None, **kubernetes: Any) -> Settings:
+    def make(
+        s3: S3Settings | None = None, overrides: dict[str, str] | None = None, with_shards: bool = True, **kubernetes: Any
+    ) -> Settings:  # fmt: skip
         claim = sim.claim("shared")
         on_claim = {} if s3 else {"claim": "shared", "claim_path": str(claim)}
         settings = Settings(
@@ -63,7 +66,8 @@ def home(sim: KubeSim, shards: Path) -> Callable[..., Settings]:
                 kubernetes=kubernetes_settings(sim, **on_claim, **kubernetes),
             ),
         )  # fmt: skip
-        hold_shards(settings, shards)
+        if with_shards:
+            hold_shards(settings, shards)
         return settings
 
     return make
@@ -71,8 +75,6 @@ def home(sim: KubeSim, shards: Path) -> Callable[..., Settings]:
 
 def hold_shards(settings: Settings, folder: Path) -> None:
     """Put a shard folder into the store, and its rows into the lake."""
-    import json
-
     manifest = json.loads((folder / "manifest.json").read_text())
     open_store(settings).put_folder(f"shards/{manifest['shards_id']}", folder)
     lake = Lake(settings)

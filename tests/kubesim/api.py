@@ -137,7 +137,7 @@ class Api:
         if "status" in request.match_info:
             item = {**before, "status": item.get("status", {}), "metadata": item["metadata"]}
         else:
-            item["status"] = before.get("status", {})
+            item = {**{key: value for key, value in item.items() if key != "status"}, **_status_of(before)}
         check_update(before, item)
         return web.json_response(self._objects.replace(*_key(request), item))
 
@@ -201,6 +201,10 @@ def _namespace(request: web.Request) -> str | None:
 def _api_version(request: web.Request) -> str:
     group = request.match_info.get("group")
     return f"{group}/{request.match_info['version']}" if group else "v1"
+
+
+def _status_of(item: Object) -> Object:
+    return {"status": item["status"]} if "status" in item else {}
 
 
 def _merged(target: Any, patch: Any) -> Any:

@@ -68,10 +68,11 @@ def launch(folder: Path, postgres: str, database: str, num_partitions: int, max_
         began = time.monotonic()
         with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home))) as instance:
             statuses, most = _run_all(instance, sim, num_partitions)
+        text = notes.read_text() if notes.exists() else ""
         return Launched(
             time.monotonic() - began,
             statuses,
-            [(p, float(a), float(b)) for p, a, b, _ in (line.split() for line in notes.read_text().splitlines())],
+            [(p, float(a), float(b)) for p, a, b, _ in (line.split() for line in text.splitlines())],
             most,
             len(sim.all("jobs")),
             sum(count > 1 for count in sim.kubelet.num_started.values()),
@@ -109,6 +110,14 @@ def _run_all(instance: dg.DagsterInstance, sim: KubeSim, num_partitions: int) ->
             )
             runs = instance.get_runs()
             if all(run.is_finished for run in runs):
+                for pod in sim.all("pods"):
+                    print("POD", pod["metadata"]["name"], sim.log_of(pod["metadata"]["name"])[-30:])
+                for run in runs[:1]:
+                    print(
+                        "\n".join(
+                            str(e.user_message) + str(e.dagster_event)[:600] for e in instance.all_logs(run.run_id)
+                        )
+                    )
                 return [run.status.value for run in runs], most
             time.sleep(0.2)
 

@@ -80,9 +80,11 @@ class KubeSim:
         [pod] = [pod for pod in self.all("pods") if pod["metadata"]["name"] == name]
         self.call(lambda: self.kubelet.end(pod, reason, evicted))
 
-    def claim(self, name: str) -> Path:
-        """Make a volume claim; its folder."""
+    def claim(self, name: str, held: Path | None = None) -> Path:
+        """Make a volume claim, of a folder that is there or of a new one; its folder."""
         folder = self.container.claim_folder(name)
+        if held is not None:
+            folder.symlink_to(held)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -132,11 +133,18 @@ class Cluster:
         return self._client.sanitize_for_serialization(found)
 
     def _patiently(self, call: Callable[..., T], *positional: Any, **named: Any) -> T:
-        """Call the API; what may pass is tried again, after what the server asks for or longer and longer pauses."""
+        """Call the API; what may pass is tried again, after what the server asks for or longer and longer pauses.
+
+        Raises: ValueError when the cluster does not let this account do it.
+        """
         for number in range(_MAX_TRIES):
             try:
                 return call(*positional, **named, _request_timeout=_READ_SECONDS)
             except ApiException as error:
+                if error.status in (401, 403):
+                    raise ValueError(
+                        f"the cluster refuses: {_message(error)}; see docs/kubernetes-training.md"
+                    ) from error
                 if number + 1 == _MAX_TRIES or not _may_pass(error):
                     raise
                 asked = float((error.headers or {}).get("Retry-After") or 0)
@@ -151,6 +159,14 @@ class Cluster:
 def _may_pass(error: ApiException) -> bool:
     """Whether trying again may help; of conflicts, those of two writers, not a name that is taken."""
     return error.status in _TRANSIENT or (error.status == 409 and "AlreadyExists" not in (error.body or ""))
+
+
+def _message(error: ApiException) -> str:
+    """The server's own words."""
+    try:
+        return str(json.loads(error.body or "")["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"{error.status} {error.reason}"
 
 
 def _configuration(settings: KubernetesSettings) -> Any:

@@ -53,7 +53,7 @@ def home(sim: KubeSim, shards: Path) -> Callable[..., Settings]:
     """Makes a home with shards: on the claim, or with its media on S3."""
 
     def make(
-        s3: S3Settings | None = None, overrides: dict[str, str] | None = None, with_shards: bool = True, **kubernetes: Any
+        s3: S3Settings | None = None, overrides: dict[str, str] | None = None, **kubernetes: Any
     ) -> Settings:  # fmt: skip
         claim = sim.claim("shared")
         on_claim = {} if s3 else {"claim": "shared", "claim_path": str(claim)}
@@ -66,8 +66,7 @@ def home(sim: KubeSim, shards: Path) -> Callable[..., Settings]:
                 kubernetes=kubernetes_settings(sim, **on_claim, **kubernetes),
             ),
         )  # fmt: skip
-        if with_shards:
-            hold_shards(settings, shards)
+        hold_shards(settings, shards)
         return settings
 
     return make

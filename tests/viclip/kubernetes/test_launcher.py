@@ -231,6 +231,14 @@ def test_a_moody_api_is_borne_with(bench: Make) -> None:
     assert faults.num_served == 10 and faults.cut_logs_after == []
 
 
+def test_what_the_account_may_not_do_is_told_in_one_line(bench: Make) -> None:
+    one = bench()
+    one.sim.faults.answer("POST", "/jobs$", 403, reason="Forbidden")
+    with pytest.raises(ValueError, match=r"^the cluster refuses: a fault of the test's; see docs"):
+        one.train()
+    assert one.left() == []
+
+
 def test_another_launch_goes_on_with_the_job_that_runs(bench: Make) -> None:
     """As when the Dagster run was lost without a chance to clear up: one Job, each pod once, all lines from the start."""
     one = bench(f"echo hello; until [ -e $INTERNVID_HOME/go ]; do sleep 0.1; done; {DONE}")

@@ -48,6 +48,7 @@ bench: install system
 	$(BIN)/python -m bench.training steps
 	$(BIN)/python -m bench.training loader
 	$(BIN)/python -m bench.lake questions
+	$(BIN)/python -m bench.kubernetes
 
 dev: install
 	INTERNVID_HOME=$(HOME_FOLDER) DAGSTER_HOME=$(abspath $(HOME_FOLDER))/dagster $(BIN)/dagster dev -w workspace.yaml

@@ -222,6 +222,55 @@ class ReleaseSettings(_Section):
     shard_short_side: int = Field(default=224, ge=16)
 
 
+class KubernetesSettings(_Section):
+    """Where and as what a training runs when `viclip.launcher` is `k8s`; `viclip.num_processes` processes on each node."""
+
+    backend: Literal["job", "jobset", "trainjob"] = "job"
+    """An Indexed Job (any cluster), a JobSet or a Kubeflow TrainJob (where the cluster has them)."""
+    image: str = ""
+    namespace: str = "internvid"
+    nodes: int = Field(default=1, ge=1)
+    gpu_resource: str = "nvidia.com/gpu"
+    """Each node asks for one of it for each process; `none`: CPU only."""
+    resources: dict[str, str] = Field(default_factory=lambda: {"cpu": "8", "memory": "64Gi"})
+    """Of a node, as requests and limits; RDMA devices too, e.g. `{"rdma/hca": "1"}`."""
+    shared_memory: str = "16Gi"
+    scratch: str = "200Gi"
+    """Local disk of a node, for shards and the newest states."""
+    claim: str | None = None
+    """A volume claim that all nodes and the Dagster run share, mounted at `claim_path`; None: everything goes over S3."""
+    claim_path: str = "/mnt/internvid"
+    s3_secret: str | None = None
+    """An existing Secret with `access_key_id` and `secret_access_key`; None: one is made for the run and goes with it."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Environment of every process: NCCL and RDMA settings."""
+    queue: str | None = None
+    """Kueue's LocalQueue."""
+    service_account: str = "default"
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: tuple[dict[str, str | int], ...] = ()
+    backoff_limit: int = Field(default=3, ge=0)
+    """Failures of a node's own that are forgiven; losses by eviction, or of the others, do not count."""
+    start_timeout_seconds: float = Field(default=900.0, gt=0)
+    """A pod that has not started for so long fails the run, with its reason."""
+    deadline_seconds: int = Field(default=14 * 86400, ge=1)
+    keep_seconds: int = Field(default=86400, ge=0)
+    """How long a finished Job and its logs stay."""
+    poll_seconds: float = Field(default=2.0, gt=0)
+    port: int = Field(default=29400, ge=1, le=65534)
+    """On the first node: where the nodes meet; the next one up is torchrun's."""
+    messages: Literal["log", "s3"] = "log"
+    """The way of metrics and progress to the Dagster run."""
+    kubeconfig: str | None = None
+    """None: the pod's own account, or else the user's default file."""
+    context: str | None = None
+    """Of the kubeconfig; None: its current one."""
+    manifests: str | None = None
+    """A folder with manifests of your own; None: those of `k8s/training`."""
+    runtime: str = "torch-distributed"
+    """The ClusterTrainingRuntime of a `trainjob`."""
+
+
 class ViclipSettings(_Section):
     """Which recipe trains, with how many processes, and on what it is evaluated."""
 
@@ -229,12 +278,21 @@ class ViclipSettings(_Section):
     control_recipe: str | None = None
     """A second recipe trained on the same shards for comparison, e.g. the single-frame control."""
     num_processes: int = Field(default=2, ge=1)
+    """On each node."""
     seed: int = 0
     benchmarks: dict[str, str] = Field(default_factory=dict)
     """Benchmark name to annotation file, or a public set's name to its folder."""
     templates: str = "paper"
     overrides: dict[str, str] = Field(default_factory=dict)
     """`--set` overrides of the recipe."""
+    launcher: Literal["local", "k8s"] = "local"
+    """Where training runs: processes of this machine, or pods."""
+    kubernetes: KubernetesSettings = KubernetesSettings()
+
+    @property
+    def world_size(self) -> int:
+        """Processes that train together."""
+        return self.num_processes * (self.kubernetes.nodes if self.launcher == "k8s" else 1)
 
 
 class ExecutionSettings(_Section):

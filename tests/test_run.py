@@ -26,7 +26,11 @@ from internvid_assets.lake import Lake
 from internvid_assets.lake.lineage import explain
 from internvid_assets.settings import Settings
 from internvid_assets.store import open_store
+from internvid_assets.viclip.kubernetes.manifest import MANIFESTS
 from internvid_assets.viclip.newest import newest_report
+from tests.kubesim import KubeSim
+from tests.kubesim.container import why_no_namespaces
+from tests.servers import free_ports
 
 SHARED_VIDEOS = Path(__file__).parents[2] / "shared" / "videos"
 COUNTS = """
@@ -173,10 +177,10 @@ def test_the_report_stands_alone(done: Path) -> None:
     assert shot.shape == (3000, 1100) and shot.std() > 10
 
 
-def test_train_viclip_is_launched_from_a_shell(done: Path, tmp_path: Path) -> None:
-    """As `dagster job launch -j train_viclip`: the run starts at once, without a daemon, and succeeds."""
-    env = {**ENV, "INTERNVID_HOME": str(done), "DAGSTER_HOME": str(done / "dagster"), "INTERNVID_VICLIP__SEED": "7"}
-    before = Lake(Settings(home=done)).value("select count(*) from viclip.viclip_checkpoint")
+def launch_train_viclip(home: Path, **environment: str) -> None:
+    """As `dagster job launch -j train_viclip`: the run starts at once, without a daemon, and gives one more checkpoint."""
+    env = {**ENV, "INTERNVID_HOME": str(home), "DAGSTER_HOME": str(home / "dagster"), **environment}
+    before = Lake(Settings(home=home)).value("select count(*) from viclip.viclip_checkpoint")
     workspace = Path(__file__).parents[1] / "workspace.yaml"
     launch = [Path(sys.executable).parent / "dagster", "job", "launch", "-w", workspace, "-j", "train_viclip"]
     subprocess.run(launch, env=env, check=True, capture_output=True, timeout=300)
@@ -189,7 +193,29 @@ def test_train_viclip_is_launched_from_a_shell(done: Path, tmp_path: Path) -> No
     ):
         assert time.monotonic() < deadline, now
     assert now == "SUCCESS"
-    assert Lake(Settings(home=done)).value("select count(*) from viclip.viclip_checkpoint") == before + 1
+    assert Lake(Settings(home=home)).value("select count(*) from viclip.viclip_checkpoint") == before + 1
+
+
+def test_train_viclip_is_launched_from_a_shell(done: Path) -> None:
+    launch_train_viclip(done, INTERNVID_VICLIP__SEED="7")
+
+
+def test_train_viclip_is_launched_on_a_cluster(done: Path, tmp_path: Path) -> None:
+    """The same command; settings alone let two pods of the stand-in train. They run as root, who may look into pytest's folders."""
+    if reason := why_no_namespaces():
+        pytest.skip(reason)
+    manifests = tmp_path / "manifests"
+    shutil.copytree(MANIFESTS, manifests)
+    job = (manifests / "job.yaml").read_text()
+    (manifests / "job.yaml").write_text(re.sub(r"(runAsUser|runAsGroup|fsGroup): \d+", r"\1: 0", job))
+    with KubeSim(tmp_path / "sim") as sim:
+        sim.claim("home", done)
+        kubernetes = {"image": "trainer", "nodes": 2, "gpu_resource": "none", "claim": "home", "claim_path": str(done),
+                      "resources": {"cpu": "1"}, "kubeconfig": str(sim.kubeconfig), "manifests": str(manifests),
+                      "port": free_ports(1)[0]}  # fmt: skip
+        viclip = {"recipe": "debug_tiny", "seed": 8, "num_processes": 1, "launcher": "k8s", "kubernetes": kubernetes}
+        launch_train_viclip(done, INTERNVID_VICLIP=json.dumps(viclip))
+        assert [job["status"]["succeeded"] for job in sim.all("jobs")] == [2]
 
 
 def test_the_whole_path_on_postgres_and_s3(cluster_settings: Settings, tmp_path: Path) -> None:

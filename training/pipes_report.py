@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+_S3_SECONDS = 2
+
 
 class Report:
     """Where progress goes. This one is silent."""
@@ -35,7 +37,31 @@ def session() -> Iterator[Report]:
     if int(os.environ.get("RANK", 0)) != 0 or "DAGSTER_PIPES_CONTEXT" not in os.environ:
         yield Report()
         return
-    from dagster_pipes import open_dagster_pipes
+    from dagster_pipes import PipesEnvVarParamsLoader, open_dagster_pipes
 
-    with open_dagster_pipes() as context:
+    is_on_s3 = "bucket" in PipesEnvVarParamsLoader().load_messages_params()
+    with open_dagster_pipes(message_writer=_s3_writer() if is_on_s3 else None) as context:
         yield _DagsterReport(context)
+
+
+def _s3_writer() -> Any:
+    """Writes messages to S3 as numbered objects, behind those of processes that reported before: a resumed run goes on."""
+    import boto3
+    from dagster_pipes import PipesS3MessageWriter, PipesS3MessageWriterChannel
+
+    client = boto3.client("s3")
+
+    class Channel(PipesS3MessageWriterChannel):
+        def __init__(self, bucket: str, key_prefix: str):
+            super().__init__(client, bucket, key_prefix, interval=_S3_SECONDS)
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{key_prefix}/")
+            self._num_before = sum(page.get("KeyCount", 0) for page in pages)
+
+        def upload_messages_chunk(self, payload: Any, index: int) -> None:
+            super().upload_messages_chunk(payload, self._num_before + index)
+
+    class Writer(PipesS3MessageWriter):
+        def make_channel(self, params: Any) -> Channel:
+            return Channel(params["bucket"], params["key_prefix"])
+
+    return Writer(client)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,11 @@ def _write(folder: Path, tag: str, tensors: dict[str, Tensor], num_updates: int)
 
 
 def saved_state(folder: Path) -> tuple[int, int] | None:
-    """(stage, step) of the newest state; None when there is none."""
-    tags = _tags(folder)
+    """(stage, step) of the newest state that the first process sees; None when there is none.
+
+    What it sees counts for all: the folders of other nodes may be older, or empty.
+    """
+    tags = _from_first(_tags(folder) if dist.get_rank() == 0 else None)
     if not tags:
         return None
     stage, step = tags[-1].removeprefix("stage").split("-step")
@@ -74,15 +78,16 @@ def saved_state(folder: Path) -> tuple[int, int] | None:
 
 def saved_weights(folder: Path, stage: int, step: int) -> dict[str, Tensor]:
     """The model's part of a state."""
-    tensors = load_file(folder / _tag(stage, step) / "state.safetensors")
-    return {name: tensor for name, tensor in tensors.items() if "/" not in name}
+    return _read(folder / _tag(stage, step), lambda name: "/" not in name)
 
 
 def load_state(engine: Any, folder: Path, stage: int, step: int) -> None:
     """Take weights and optimiser from a saved state, whatever engine and number of processes wrote it."""
     path = folder / _tag(stage, step)
-    tensors = load_file(path / "state.safetensors")
-    num_updates = json.loads((path / "state.json").read_text())["num_updates"]
+    tensors = _read(path, lambda name: True)
+    num_updates = _from_first(
+        json.loads((path / "state.json").read_text())["num_updates"] if dist.get_rank() == 0 else None
+    )
     _make_moments(engine)
     _link_moments(engine)
     for name, parameter in _trained(engine):
@@ -92,6 +97,29 @@ def load_state(engine: Any, folder: Path, stage: int, step: int) -> None:
         state["step"].fill_(num_updates)
     if not _is_sharded(engine):
         engine.module.load_state_dict({name: tensors[name] for name, _ in engine.module.named_parameters()})
+
+
+def _read(path: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+    """The wanted tensors of a state on every process: the first reads the file, so only it needs to have it."""
+    held: dict[str, Tensor] = {}
+    if dist.get_rank() == 0:
+        held = {name: t for name, t in load_file(path / "state.safetensors").items() if wanted(name)}
+    if dist.get_world_size() == 1:
+        return held
+    device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+    received = {}
+    for name, shape in _from_first([(name, tensor.shape) for name, tensor in held.items()]):
+        tensor = held[name].to(device) if held else torch.empty(shape, device=device)
+        dist.broadcast(tensor, 0)
+        received[name] = tensor.cpu()
+    return received
+
+
+def _from_first(value: Any) -> Any:
+    """The first process's value, on every process."""
+    shared = [value]
+    dist.broadcast_object_list(shared, 0)
+    return shared[0]
 
 
 def _make_moments(engine: Any) -> None:

@@ -42,7 +42,7 @@ from training.viclip.tokenizer import shortened
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 used wrongly."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     try:
         recipe = with_overrides(load_recipe(arguments.recipe), arguments.set)
         shards = [Shards.read(text) for text in arguments.shards]
@@ -252,7 +252,8 @@ def _mean_over_processes(*values: Tensor) -> list[float]:
     return (stacked / dist.get_world_size()).tolist()
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(prog="training.train", description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--recipe", required=True, help="name in training/recipes")
     parser.add_argument(

@@ -1,17 +1,25 @@
 """ViCLIP: shards become a checkpoint, a checkpoint becomes numbers and a report (P§4)."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import dagster as dg
+from dagster._core.pipes.utils import extract_message_or_forward_to_stdout
+from dagster_aws.pipes import PipesS3MessageReader
 
 from internvid_assets.lake import Lake
 from internvid_assets.lake.assets import StageRun, lake_asset, markdown_image
 from internvid_assets.settings import Settings, ViclipSettings
-from internvid_assets.store import ObjectStore
+from internvid_assets.store import ObjectStore, S3Store
 from internvid_assets.viclip.evaluate import evaluate_models
-from internvid_assets.viclip.launch import environment, evaluation_key, source_hash
+from internvid_assets.viclip.kubernetes.failures import TrainingFailed
+from internvid_assets.viclip.kubernetes.launcher import KubernetesLauncher
+from internvid_assets.viclip.kubernetes.mirror import messages_prefix
+from internvid_assets.viclip.launch import Training, environment, evaluation_key, source_hash
 from internvid_assets.viclip.report import FIGURES
-from internvid_assets.viclip.train import Launch, train_models
+from internvid_assets.viclip.train import Launch, Train, train_here, train_models
 
 
 class TrainingConfig(dg.Config):
@@ -36,6 +44,69 @@ def _pipes(context: dg.AssetExecutionContext) -> Launch:
     return launch
 
 
+def _is_last_word(line: str) -> bool:
+    """Whether a message is of an attempt that failed: it says that it closes, but another may follow."""
+    return line.startswith("{") and '"method": "closed"' in line and '"exception"' in line
+
+
+class _PodLog(dg.PipesMessageReader):
+    """Dagster Pipes messages among the lines of a pod's log; the other lines are the step's output."""
+
+    @contextlib.contextmanager
+    def read_messages(self, handler: Any) -> Iterator[dict[str, Any]]:
+        self._handler = handler
+        yield {"stdio": "stderr"}
+
+    def take(self, line: str) -> None:
+        if not _is_last_word(line):
+            extract_message_or_forward_to_stdout(self._handler, line)
+
+    def no_messages_debug_text(self) -> str:
+        return "Looked for Pipes messages in the log of the first node's pod."
+
+
+class _S3Messages(PipesS3MessageReader):
+    """Messages under one prefix, so that another run can go on reading; the pod's log is the step's output."""
+
+    def __init__(self, store: S3Store, training: Training):
+        super().__init__(bucket=store.bucket, client=store.client, interval=2)
+        self._key_prefix = f"{store.prefix}{messages_prefix(training.name)}"
+
+    @contextlib.contextmanager
+    def get_params(self) -> Iterator[dict[str, Any]]:
+        yield {"bucket": self.bucket, "key_prefix": self._key_prefix}
+
+    def download_messages_chunk(self, index: int, params: Any) -> str | None:
+        chunk = super().download_messages_chunk(index, params)
+        return chunk and "\n".join(line for line in chunk.splitlines() if not _is_last_word(line))
+
+    def take(self, line: str) -> None:
+        print(line)
+
+
+def _train_on_kubernetes(
+    context: dg.AssetExecutionContext, settings: Settings, store: ObjectStore, training: Training
+) -> None:
+    """As a Job of the cluster, which reports by Dagster Pipes."""
+    launcher = KubernetesLauncher(settings, store, context.log.info)
+    is_on_s3 = settings.viclip.kubernetes.messages == "s3"
+    reader = _S3Messages(store, training) if is_on_s3 and isinstance(store, S3Store) else _PodLog()
+    launcher.prepare(training)
+    try:
+        with dg.open_pipes_session(context, dg.PipesEnvContextInjector(), reader) as session:
+            launcher.train(training, session.get_bootstrap_env_vars(), reader.take)
+    except TrainingFailed as failed:
+        log = dg.MetadataValue.md("```\n" + "\n".join(failed.log) + "\n```")
+        raise dg.Failure(str(failed), metadata={"reason": failed.reason, "last lines": log}) from failed
+
+
+def _trainer(context: dg.AssetExecutionContext, settings: Settings, store: ObjectStore) -> Train:
+    """Training where `viclip.launcher` says."""
+    if settings.viclip.launcher == "k8s":
+        return partial(_train_on_kubernetes, context, settings, store)
+    return train_here(settings.viclip, store, _pipes(context))
+
+
 @lake_asset(
     "viclip.viclip_checkpoint",
     kinds={"python", "pytorch", "deepspeed"},
@@ -52,8 +123,9 @@ def viclip_checkpoint(
 ) -> dg.MaterializeResult:
     """One row is a trained model: the recipe's ViCLIP, or the control that it is compared with."""
     stage = StageRun(context, lake, is_costly=True)
-    viclip = config.applied(settings.viclip)
-    result = train_models(lake, store, viclip, settings.release.training_subset, settings.cache_folder, _pipes(context))
+    settings = settings.model_copy(update={"viclip": config.applied(settings.viclip)})
+    train = _trainer(context, settings, store)
+    result = train_models(lake, store, settings.viclip, settings.release.training_subset, settings.cache_folder, train)
     return stage.finish(result, str(result.metadata["run_key"]))
 
 

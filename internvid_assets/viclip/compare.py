@@ -32,7 +32,7 @@ from internvid_assets.viclip.launch import (
     evaluation_key,
     source_hash,
 )
-from internvid_assets.viclip.train import Launch, train_models
+from internvid_assets.viclip.train import Launch, train_here, train_models
 from training.compare import compare_ranks
 from training.recipe import Recipe, with_overrides
 from training.recipes import load_recipe
@@ -81,7 +81,8 @@ def make_plan(lake: Lake, settings: Settings, subsets: tuple[str, str], recipe: 
             raise ValueError(f"subset {subset} holds no pairs to train on: it lacks {', '.join(sorted(missing))}")
         if not lake.value(f"select count(*) from subsets.{subset}"):
             raise ValueError(f"subset {subset} is empty")
-    viclip = settings.viclip.model_copy(update={"recipe": recipe, "control_recipe": None})
+    here = {"recipe": recipe, "control_recipe": None, "launcher": "local"}
+    viclip = settings.viclip.model_copy(update=here)
     check_settings(viclip)
     return Plan(subsets, viclip, num_seeds)
 
@@ -155,7 +156,8 @@ def _train(
     """The row of a model trained on a side; it is not trained again when it is there."""
     viclip = plan.viclip.model_copy(update={"seed": seed, "overrides": {**plan.viclip.overrides, **side.overrides}})
     began, read = time.perf_counter(), lake.snapshot_id()
-    result = train_models(lake, store, viclip, side.subset, settings.cache_folder, launch)
+    train = train_here(viclip, store, launch)
+    result = train_models(lake, store, viclip, side.subset, settings.cache_folder, train)
     if result.metadata["shards_id"] != side.shards_id:
         raise RunFailed(f"shards of {side.subset} changed while the comparison ran; repeat it")
     if result.changes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import training
@@ -12,11 +13,30 @@ from internvid_assets.lake.stage import short_hash
 from internvid_assets.settings import ViclipSettings
 from internvid_assets.store.objects import file_sha256
 
+FILES = ("model.safetensors", "viclip.json", "metrics.jsonl", "run.json")
+"""What a finished training leaves; the last is written last."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One model to train, wherever that happens; afterwards `output` holds `FILES`."""
+
+    run_key: str
+    role: str
+    recipe: str
+    shards_id: str
+    output: Path
+
+    @property
+    def name(self) -> str:
+        """The same for the same weights: who launches it again goes on with it."""
+        return f"{self.run_key}-{self.role}"
+
 
 def run_key(settings: ViclipSettings, shards_id: str) -> str:
     """Hash of everything that decides the weights."""
     return short_hash(
-        settings.recipe, settings.control_recipe, settings.overrides, settings.seed, shards_id, settings.num_processes,
+        settings.recipe, settings.control_recipe, settings.overrides, settings.seed, shards_id, settings.world_size,
         source_hash(),
     )  # fmt: skip
 
@@ -56,12 +76,17 @@ def check_settings(settings: ViclipSettings) -> None:
 
 def train_command(settings: ViclipSettings, recipe: str, shards: Path, output: Path) -> list[str]:
     """torchrun starts the processes on this machine; each runs DeepSpeed."""
-    sets = [part for name, value in settings.overrides.items() for part in ("--set", f"{name}={value}")]
     return [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(settings.num_processes),
-        "-m", "training.train", "--recipe", recipe, "--shards", str(shards), "--output", str(output),
-        "--seed", str(settings.seed), *sets,
+        "-m", "training.train", "--shards", str(shards), "--output", str(output),
+        *training_arguments(settings, recipe),
     ]  # fmt: skip
+
+
+def training_arguments(settings: ViclipSettings, recipe: str) -> list[str]:
+    """Of `training.train`, but for where shards and output lie."""
+    sets = [part for name, value in settings.overrides.items() for part in ("--set", f"{name}={value}")]
+    return ["--recipe", recipe, "--seed", str(settings.seed), *sets]
 
 
 def evaluate_command(

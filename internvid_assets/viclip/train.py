@@ -12,12 +12,32 @@ from internvid_assets.lake.stage import StageResult
 from internvid_assets.settings import ViclipSettings
 from internvid_assets.store import ObjectStore
 from internvid_assets.store.objects import file_sha256
-from internvid_assets.viclip.launch import check_finished, check_settings, recipes, run_key, train_command
+from internvid_assets.viclip.kubernetes.mirror import forget
+from internvid_assets.viclip.launch import (
+    FILES,
+    Training,
+    check_finished,
+    check_settings,
+    recipes,
+    run_key,
+    train_command,
+)
 from training.run_log import read_metrics
 
-FILES = ("model.safetensors", "viclip.json", "metrics.jsonl", "run.json")
 Launch = Callable[[Sequence[str]], None]
 """Runs a command to its end; raises when it fails."""
+Train = Callable[[Training], None]
+"""Trains to the end, wherever; raises when that fails."""
+
+
+def train_here(settings: ViclipSettings, store: ObjectStore, launch: Launch) -> Train:
+    """Training by a command on this machine."""
+
+    def train(training: Training) -> None:
+        shards = store.local_folder(f"shards/{training.shards_id}")
+        launch(train_command(settings, training.recipe, shards, training.output))
+
+    return train
 
 
 def newest_shards(lake: Lake, subset: str) -> str:
@@ -36,7 +56,7 @@ def newest_shards(lake: Lake, subset: str) -> str:
 
 
 def train_models(
-    lake: Lake, store: ObjectStore, settings: ViclipSettings, subset: str, cache: Path, launch: Launch
+    lake: Lake, store: ObjectStore, settings: ViclipSettings, subset: str, cache: Path, train: Train
 ) -> StageResult:
     """Train each role of the settings on the newest shards; a broken run goes on after its last saved step.
 
@@ -48,12 +68,13 @@ def train_models(
     held = {r["role"] for r in lake.rows("select role from viclip.viclip_checkpoint where run_key = ?", [key])}
     rows = []
     for role, recipe in recipes(settings).items():
+        training = Training(key, role, recipe, shards_id, cache / "training" / f"{key}-{role}")
         if role in held:
+            forget(store, training.name)
             continue
-        output = cache / "training" / f"{key}-{role}"
-        launch(train_command(settings, recipe, store.local_folder(f"shards/{shards_id}"), output))
-        check_finished(output, FILES)
-        rows.append({"run_key": key, "role": role, **_store(store, output)})
+        train(training)
+        check_finished(training.output, FILES)
+        rows.append({"run_key": key, "role": role, **_store(store, training.output)})
     trained = lake.to_arrow("viclip.viclip_checkpoint", rows)
     num_samples = lake.value("select sum(num_samples) from release.training_shards where shards_id = ?", [shards_id])
     return StageResult(

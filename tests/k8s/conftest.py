@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import free_ports, wait_for_port
 from tests.k8s.recorded import RecordedApi, record
+from tests.servers import free_ports, wait_for_port
 
 PASSWORD = "p'w"
 

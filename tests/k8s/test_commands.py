@@ -19,9 +19,9 @@ from dagster_webserver.cli import create_dagster_webserver_cli
 
 from internvid_assets.settings import S3Settings
 from internvid_assets.store import S3Store
-from tests.conftest import free_ports, wait_for_port
 from tests.k8s.charts import VARIANTS, find, render
 from tests.k8s.lint import containers_of, pod_of
+from tests.servers import free_ports, wait_for_port
 
 PROGRAMS = {
     "dagster": create_dagster_cli,

@@ -31,9 +31,9 @@ from internvid_assets.lake import Lake
 from internvid_assets.lake.models import discover as discover_models
 from internvid_assets.settings import Settings
 from internvid_assets.subsets.build import build_model
-from tests.conftest import free_ports
 from tests.k8s.charts import ROOT, environment, file_of, find, render
 from tests.k8s.recorded import job_origin, launcher_of
+from tests.servers import free_ports
 
 PATIENCE_SECONDS = 120
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,14 +67,16 @@ def train_models(
     shards_id = newest_shards(lake, subset)
     key = run_key(settings, shards_id)
     held = {r["role"] for r in lake.rows("select role from viclip.viclip_checkpoint where run_key = ?", [key])}
-    rows = []
+    rows, gpu_seconds = [], 0.0
     for role, recipe in recipes(settings).items():
         training = Training(key, role, recipe, shards_id, cache / "training" / f"{key}-{role}")
         if role in held:
             forget(store, training.name)
             continue
+        began = time.monotonic()
         train(training)
         check_finished(training.output, FILES)
+        gpu_seconds += _num_gpus(training.output) * (time.monotonic() - began)
         rows.append({"run_key": key, "role": role, **_store(store, training.output)})
     trained = lake.to_arrow("viclip.viclip_checkpoint", rows)
     num_samples = lake.value("select sum(num_samples) from release.training_shards where shards_id = ?", [shards_id])
@@ -82,7 +85,14 @@ def train_models(
         num_in=int(num_samples),
         num_out=len(recipes(settings)),
         metadata={"run_key": key, "shards_id": shards_id, **{r["role"]: store.uri(r["checkpoint_key"]) for r in rows}},
+        costs={"gpu_seconds": gpu_seconds} if gpu_seconds else {},
     )
+
+
+def _num_gpus(output: Path) -> int:
+    """That a finished run trained on."""
+    run = json.loads((output / "run.json").read_text())
+    return 0 if run["device"] == "cpu" else int(run["world_size"])
 
 
 def _store(store: ObjectStore, output: Path) -> dict[str, Any]:

@@ -110,14 +110,6 @@ def _run_all(instance: dg.DagsterInstance, sim: KubeSim, num_partitions: int) ->
             )
             runs = instance.get_runs()
             if all(run.is_finished for run in runs):
-                for pod in sim.all("pods"):
-                    print("POD", pod["metadata"]["name"], sim.log_of(pod["metadata"]["name"])[-30:])
-                for run in runs[:1]:
-                    print(
-                        "\n".join(
-                            str(e.user_message) + str(e.dagster_event)[:600] for e in instance.all_logs(run.run_id)
-                        )
-                    )
                 return [run.status.value for run in runs], most
             time.sleep(0.2)
 
@@ -137,9 +129,7 @@ def _submit(instance: Any, workspace: Any, location: Any, job: Any, partition: s
 def _instance(sim: KubeSim, home: Path, url: str, max_runs: int) -> dict[str, Any]:
     cluster = {"job_namespace": NAMESPACE, "load_incluster_config": False, "kubeconfig_file": str(sim.kubeconfig),
                "job_image": "internvid", "service_account_name": "dagster", "image_pull_policy": "IfNotPresent",
-               "dagster_home": str(home), "instance_config_map": "dagster-instance", "postgres_password_secret": None,
-               "env_vars": ["KUBESIM_NOTES", "PYTHONPATH"]}  # fmt: skip
-    cluster = {name: value for name, value in cluster.items() if value is not None}
+               "dagster_home": str(home), "instance_config_map": "dagster-instance"}  # fmt: skip
     return {
         "storage": {"postgres": {"postgres_url": url}},
         "run_launcher": {"module": "dagster_k8s", "class": "K8sRunLauncher", "config": cluster},

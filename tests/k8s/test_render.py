@@ -11,7 +11,7 @@ import yaml
 from tests.k8s.charts import CHART, NAMESPACE, RELEASE, ROOT, VARIANTS, file_of, find, options, render, run_helm
 from tests.k8s.lint import containers_of, pod_of, problems
 
-VERSIONS = ("1.29.0", "1.33.0", "1.34.0", "1.35.0", "1.36.0")
+VERSIONS = ("1.31.0", "1.33.0", "1.34.0", "1.35.0", "1.36.0")
 """The oldest that Chart.yaml admits, and those that are maintained."""
 
 

@@ -188,12 +188,12 @@ def hang_up(server: str, database: str) -> Callable[[int], None]:
 
 
 @contextmanager
-def small_disk(folder: Path, mebibytes: int) -> Iterator[Callable[[int], None]]:
+def small_disk(folder: Path, kibibytes: int) -> Iterator[Callable[[int], None]]:
     """A file system of that size at the folder; gives what changes its size."""
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", folder], check=True)
     try:
-        yield lambda size: subprocess.run(["mount", "-o", f"remount,size={size}m", folder], check=True) and None
+        yield lambda size: subprocess.run(["mount", "-o", f"remount,size={size}k", folder], check=True) and None
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
 
@@ -218,6 +218,7 @@ def worlds(given: argparse.Namespace, folder: Path, started: ExitStack) -> None:
     began = time.monotonic()
     finished(calm, listed)
     mean = (time.monotonic() - began) / 4
+    size = sum(path.stat().st_size for path in (folder / "calm").rglob("*") if path.is_file()) // 1024
     _, wanted = answer(*forked(lambda: contents(calm)))
     print(
         f"undisturbed: {wanted['held']['states']}, {len(wanted['held']['clips'])} clips, {4 * mean:.1f} s", flush=True
@@ -228,11 +229,11 @@ def worlds(given: argparse.Namespace, folder: Path, started: ExitStack) -> None:
         with ExitStack() as kept:
             settings = world(name, home / "home")
             if given.what == "disk":
-                grow = kept.enter_context(small_disk(home, 2 + number % 3))
+                grow = kept.enter_context(small_disk(home, int(size * random.uniform(0.2, 0.9))))
                 code, said = answer(*forked(lambda settings=settings: run(settings, listed)))
                 hits += code != 0
                 print(f"  {str(said).strip().splitlines()[-1][:150]}")
-                grow(512)
+                grow(64 * size)
             else:
                 disturb = hang_up(postgres, name) if given.what == "catalog" else kill
                 hits += disturbed(settings, listed, given.kills, disturb, mean)

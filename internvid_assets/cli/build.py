@@ -139,6 +139,8 @@ def queries(
     try:
         found = search_queries(phrases.read_text(encoding="utf-8-sig").splitlines())
         count = write_searches(found, output, per_query, language)
+    except OSError as error:
+        raise UsageError(f"{error.filename} cannot be used: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(str(error)) from error
     typer.echo(f"{count} searches in {output}: internvid run {output}")

@@ -67,10 +67,26 @@ def postgres_server() -> Iterator[str]:
         )
         try:
             wait_for_port(port, server)
+            _wait_for_database(f"host=127.0.0.1 port={port} user=internvid")
             yield f"host=127.0.0.1 port={port} user=internvid"
         finally:
             server.terminate()
             server.wait(timeout=30)
+
+
+def _wait_for_database(server: str, seconds: float = 60.0) -> None:
+    """A server that listens may still be starting up."""
+    import psycopg2
+
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            psycopg2.connect(f"{server} dbname=postgres").close()
+            return
+        except psycopg2.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 _WEED_PORTS = (

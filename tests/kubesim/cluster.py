@@ -25,6 +25,7 @@ from tests.kubesim.scheduler import Node, Scheduler
 
 ROOT = Path(__file__).parents[2]
 _RESYNC_SECONDS = 0.25
+_SETTLE_SECONDS = 0.02
 
 
 class KubeSim:
@@ -147,6 +148,7 @@ class KubeSim:
                         self.container.write_hosts(pod, names.get(pod["metadata"]["namespace"], {}))
             await asyncio.wait([change], timeout=_RESYNC_SECONDS)
             change.cancel()
+            await asyncio.sleep(_SETTLE_SECONDS)
 
     async def _stop(self) -> None:
         self._control.cancel()

@@ -41,6 +41,8 @@ class Objects:
 
     def __init__(self) -> None:
         self._objects: dict[tuple[str, str, str], Object] = {}
+        self._owned: dict[str, set[tuple[str, str, str]]] = {}
+        self._has_garbage = False
         self._version = 0
         self._events: list[tuple[int, str, str, Object]] = []
         self._first_kept = 0
@@ -76,11 +78,8 @@ class Objects:
 
     def owned_by(self, uid: str, plural: str | None = None) -> list[tuple[str, Object]]:
         """Those that name this owner, with their plural, as they are held."""
-        return [
-            (kind, item)
-            for (kind, _, _), item in self._objects.items()
-            if plural in (None, kind) and any(o["uid"] == uid for o in item["metadata"].get("ownerReferences", []))
-        ]
+        keys = sorted(self._owned.get(uid, ()))
+        return [(key[0], self._objects[key]) for key in keys if key in self._objects and plural in (None, key[0])]
 
     # --- writing ------------------------------------------------------------------------------------------------------
     def create(self, plural: str, namespace: str, item: Object) -> Object:
@@ -93,6 +92,7 @@ class Objects:
         if key in self._objects:
             raise ApiError(409, "AlreadyExists", f'{plural} "{metadata["name"]}" already exists')
         metadata.update(namespace=namespace, uid=str(uuid.uuid4()), creationTimestamp=now(), generation=1)
+        self._has_garbage |= bool(metadata.get("ownerReferences"))  # its owner may be gone already
         return self._store("ADDED", key, item)
 
     def update(self, plural: str, namespace: str, name: str, change: Callable[[Object], Any]) -> Object:
@@ -129,9 +129,11 @@ class Objects:
         if policy == "Orphan":
             for kind, one in owned:
                 self.update(kind, one["metadata"]["namespace"], one["metadata"]["name"], _without_owner(item))
+            self._owned.pop(item["metadata"]["uid"], None)
         if plural == "pods" and _may_run(item):
             grace = item["spec"].get("terminationGracePeriodSeconds", 30) if grace_seconds is None else grace_seconds
             return self.update(plural, namespace, name, lambda pod: _mark_deleted(pod, grace))
+        self._has_garbage = True
         if policy == "Foreground" and owned:
             return self.update(plural, namespace, name, lambda one: _mark_deleted(one, 0, FOREGROUND))
         return self.remove(plural, namespace, name)
@@ -140,6 +142,9 @@ class Objects:
         """Take an object away at once."""
         item = copy.deepcopy(self._held(plural, namespace, name))
         del self._objects[(plural, namespace, name)]
+        self._has_garbage = True
+        for owner in item["metadata"].get("ownerReferences", []):
+            self._owned[owner["uid"]].discard((plural, namespace, name))
         self._version += 1
         item["metadata"]["resourceVersion"] = str(self._version)
         self._tell("DELETED", plural, item)
@@ -147,6 +152,9 @@ class Objects:
 
     def collect_garbage(self) -> None:
         """Delete what has lost its owner, and owners that only waited for what they own."""
+        if not self._has_garbage:
+            return
+        self._has_garbage = False
         uids = {item["metadata"]["uid"] for item in self._objects.values()}
         for (plural, namespace, name), item in list(self._objects.items()):
             metadata = item["metadata"]
@@ -193,6 +201,8 @@ class Objects:
         self._version += 1
         item["metadata"]["resourceVersion"] = str(self._version)
         self._objects[key] = item
+        for owner in item["metadata"].get("ownerReferences", []):
+            self._owned.setdefault(owner["uid"], set()).add(key)
         self._tell(event, key[0], item)
         return copy.deepcopy(item)
 

@@ -27,6 +27,7 @@ from tests.kubesim import KubeSim
 from tests.kubesim.cluster import ROOT
 
 NAMESPACE = "dagster"
+_UNFINISHED = [status for status in dg.DagsterRunStatus if status.value not in ("SUCCESS", "FAILURE", "CANCELED")]
 
 
 @dataclass(frozen=True)
@@ -100,18 +101,16 @@ def _run_all(instance: dg.DagsterInstance, sim: KubeSim, num_partitions: int) ->
         while True:
             for error in daemon.run_iteration(process):
                 assert error is None, error
-            pods = [pod for pod in sim.all("pods") if pod["status"].get("phase") in ("Pending", "Running")]
-            most = max(
-                most,
-                sum(
-                    "dagster/job" in pod["metadata"]["labels"] and "dagster/op" not in pod["metadata"]["labels"]
-                    for pod in pods
-                ),
-            )
-            runs = instance.get_runs()
-            if all(run.is_finished for run in runs):
-                return [run.status.value for run in runs], most
-            time.sleep(0.2)
+            most = max(most, sim.call(lambda: _num_run_pods(sim)))
+            if not instance.get_runs_count(dg.RunsFilter(statuses=_UNFINISHED)):
+                return [run.status.value for run in instance.get_runs()], most
+            time.sleep(0.5)
+
+
+def _num_run_pods(sim: KubeSim) -> int:
+    """Pods of runs, not of steps, that are alive."""
+    alive = [pod for pod in sim.objects.each("pods") if pod["status"].get("phase") in ("Pending", "Running")]
+    return sum("dagster/op" not in pod["metadata"]["labels"] for pod in alive)
 
 
 def _submit(instance: Any, workspace: Any, location: Any, job: Any, partition: str) -> None:

@@ -29,7 +29,7 @@ demo: install
 	$(BIN)/python -m internvid_assets.demo --home $(HOME_FOLDER)
 
 test: install system
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 # On a machine with an NVIDIA GPU.
 test-gpu: install

@@ -61,6 +61,7 @@ def check_update(before: Object, after: Object) -> None:
 
 def _fill_job(job: Object) -> None:
     spec = job["spec"]
+    job.setdefault("status", {})
     spec.setdefault("completionMode", "NonIndexed")
     spec.setdefault("backoffLimit", 6)
     spec.setdefault("parallelism", 1)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from internvid_assets.clips.lookup import find_matches
@@ -77,15 +78,14 @@ def _look_up(lake: Lake, is_new: str) -> None:
 @contextmanager
 def _work_database(lake: Lake, settings: DuplicateSettings) -> Iterator[None]:
     """A database file beside the lake's tables on the same connection, gone afterwards."""
-    cache = lake.settings.cache_folder
-    cache.mkdir(parents=True, exist_ok=True)
+    spilled = lake.settings.cache_folder / "spilled"
+    spilled.mkdir(parents=True, exist_ok=True)
     run = lake.connection.execute
-    with tempfile.TemporaryDirectory(dir=cache, prefix="matches-") as folder:
-        before = lake.rows(
-            "select current_setting('memory_limit') as memory, current_setting('temp_directory') as folder"
-        )
+    with tempfile.TemporaryDirectory(dir=spilled.parent, prefix="matches-") as folder:
+        before = lake.value("select current_setting('memory_limit')")
         run(f"set memory_limit = '{settings.memory_limit_mib} MiB'")
-        run(f"set temp_directory = '{Path(folder) / 'spilled'}'")
+        with suppress(duckdb.NotImplementedException):  # it cannot be changed once it was used
+            run(f"set temp_directory = '{spilled}'")
         run("set preserve_insertion_order = false")
         run(f"attach '{Path(folder) / 'work.duckdb'}' as {_WORK}")
         try:
@@ -93,8 +93,7 @@ def _work_database(lake: Lake, settings: DuplicateSettings) -> Iterator[None]:
         finally:
             run(f"detach {_WORK}")
             run("reset preserve_insertion_order")
-            run(f"set memory_limit = '{before[0]['memory']}'")
-            run(f"set temp_directory = '{before[0]['folder']}'")
+            run(f"set memory_limit = '{before}'")
 
 
 _HASHES = "hash_seconds, frame_hashes, frame_hash_details"
@@ -115,7 +114,7 @@ left join lake.videos.raw_videos as videos on clips.video_id = videos.video_id a
 where len(frame_hashes) > 0
 union all
 select 'taken', '{TAKEN}', clip_key, item_key, item_key, start_seconds, {_HASHES}, 0
-from lake.lineage.taken_clips where len(frame_hashes) > 0
+from (select distinct on (clip_key) * from lake.lineage.taken_clips where len(frame_hashes) > 0 order by clip_key, takedown_id)
 union all
 select 'benchmark', '{BENCHMARK}' || benchmark, item, '{BENCHMARK}' || benchmark || ':' || item, benchmark,
     start_seconds, {_HASHES}, 0

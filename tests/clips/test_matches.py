@@ -171,6 +171,24 @@ def test_a_benchmark_is_found_by_name_and_by_frames_and_kept_out(
     lake.close()
 
 
+def test_a_look_up_that_used_the_disk_is_followed_by_another(tmp_path: Path, embedded_settings: Settings) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(2):
+        write_video(tmp_path / "in" / f"{number}.mp4", moving_pictures(50, (192, 128)), crf=str(20 + 10 * number))
+    lake = Lake(embedded_settings)
+    take_in(lake, tmp_path / "in")
+    spilled = embedded_settings.cache_folder / "spilled"
+    run = lake.connection.execute
+    run("set memory_limit = '64 MiB'")
+    run("create temp table large as select i, hash(i) as h from range(8000000) as t(i)")
+    assert list(spilled.iterdir())
+    run("drop table large")
+    run("set memory_limit = '4 GiB'")
+    lake.connection.execute("delete from clips.compared")
+    assert match(lake)["clips_looked_up_now"] == 2 and lake.value("select count(*) from clips.matches") == 1
+    lake.close()
+
+
 @pytest.mark.parametrize("given", ["mine", "mine=/nowhere", "=/tmp"])
 def test_a_wrong_benchmark_is_one_line(given: str, embedded_settings: Settings, capsys, monkeypatch) -> None:
     embedded_settings.home.mkdir()

@@ -65,8 +65,7 @@ def _wanted(settings: Settings, until: str | None) -> list[str]:
     _quiet_dagster()
     from internvid_assets import automation
 
-    models = [*automation.DUPLICATES, *(model.table for model in discover_models())]
-    wanted = _until([*automation.BATCHED_TABLES, *models, *automation.PUBLISHED, *automation.TRAINED], until)
+    wanted = _until([*automation.BATCHED_TABLES, *_refreshed(), *automation.PUBLISHED, *automation.TRAINED], until)
     try:
         _check_texts(settings)
         check_clip_settings(settings.clips)
@@ -81,12 +80,12 @@ def _run_batches(settings: Settings, batches: Sequence[str], wanted: Sequence[st
     """The wanted tables: the batched ones of each batch, then the others; prints the table of stages at the end."""
     from internvid_assets import automation
 
-    lake, models = Lake(settings), [model.table for model in discover_models()]
+    lake = Lake(settings)
     batched = [table for table in wanted if table in automation.BATCHED_TABLES]
     outcomes = automation.run_batches(settings, batches, batched)
     rest = [table for table in wanted if table not in automation.BATCHED_TABLES]
     for job, tables in (
-        ("refresh_subsets", models),
+        ("refresh_subsets", _refreshed()),
         ("release_dataset", automation.PUBLISHED[:1]),
         ("train_viclip", [*automation.PUBLISHED[1:], *automation.TRAINED]),
     ):
@@ -96,6 +95,13 @@ def _run_batches(settings: Settings, batches: Sequence[str], wanted: Sequence[st
     print_status(lake, settings)
     if failed := _failures(outcomes):
         raise RunFailed("; ".join(failed))
+
+
+def _refreshed() -> list[str]:
+    """What is made anew of all batches: the matches, then the SQL models."""
+    from internvid_assets import automation
+
+    return [*automation.DUPLICATES, *(model.table for model in discover_models())]
 
 
 def _failures(outcomes: Sequence[RunOutcome]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +42,7 @@ def takedown(
 
 def _take_down(settings: Any, items: list[str], reason: str, yes: bool) -> None:
     """Complete what was interrupted, then plan, and with `yes` carry out, what is left of the items."""
+    from internvid_assets.automation import forget_runs
     from internvid_assets.lake import Lake
     from internvid_assets.lake.purge import purge
     from internvid_assets.lake.takedown import earlier_takedown, is_known
@@ -61,26 +61,13 @@ def _take_down(settings: Any, items: list[str], reason: str, yes: bool) -> None:
     for plan in plans:
         typer.echo("\n".join(plan.lines()))
         if yes:
-            receipt = carry_out(lake, store, plan, settings.cache_folder, lambda runs: _forget_runs(lake, runs))
+            receipt = carry_out(lake, store, plan, settings.cache_folder, lambda runs: forget_runs(lake, runs))
             where = store.uri(f"takedowns/{plan.takedown_id}/receipt.json")
             typer.echo("\n".join([*receipt_lines(receipt), f"Receipt: {where}"]))
     if not yes:
         typer.echo("nothing was changed: repeat with --yes to do it")
     elif not plans:
         typer.echo(f"purged again: {purge(lake)}")
-
-
-def _forget_runs(lake: Any, run_ids: Sequence[str]) -> None:
-    """Delete Dagster's records of runs, which may hold pictures and texts; what they made still counts as made."""
-    from internvid_assets import automation
-    from internvid_assets.lake.assets import written
-
-    instance = automation.instance()
-    for run_id in (run_id for run_id in run_ids if instance.has_run(run_id)):
-        made = "select distinct asset, partition_key, code_version from lineage.materializations where run_id = ?"
-        for row in lake.rows(made, [run_id]):
-            instance.report_runless_asset_event(written(lake, row["asset"], row["code_version"], row["partition_key"]))
-        instance.delete_run(run_id)
 
 
 @app.command()

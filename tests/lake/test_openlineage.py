@@ -59,7 +59,8 @@ def home(embedded_settings: Settings) -> Iterator[Lake]:
         Write("clips.clips", RUN, "b", read, [("videos.raw_videos", "b")], "7", "cut", 3, 2, {"too_short": 1}, 4.0,
               {"cpu_seconds": 2.5}), []
     )  # fmt: skip
-    model = next(m for m in discover() if m.name == "stg_clips")
+    matches, model = (next(m for m in discover() if m.name == name) for name in ("stg_matches", "stg_clips"))
+    lake.connection.execute(f"create table {matches.table} as {matches.sql}")
     result = build_model(lake, model, embedded_settings)
     lake.commit(result.write(model.table, "by hand", None, read, [(ref, None) for ref in model.refs]), result.changes)
     yield lake

@@ -13,8 +13,9 @@ import dagster as dg
 import duckdb
 import pytest
 
+from internvid_assets.automation import forget_runs
 from internvid_assets.captions.answers import AnswerLog
-from internvid_assets.cli import _forget_runs, main
+from internvid_assets.cli import main
 from internvid_assets.clips.cut import cut_batch
 from internvid_assets.clips.matches import match_batches
 from internvid_assets.clips.packs import read_frame_pack
@@ -416,7 +417,7 @@ def test_from_the_shell(
 ) -> None:
     lake, store = embedded
     lake.close()
-    monkeypatch.setattr("internvid_assets.cli._forget_runs", lambda *_: None)
+    monkeypatch.setattr("internvid_assets.automation.forget_runs", lambda *_: None)
     monkeypatch.setattr("internvid_assets.home._export", lambda *_: None)
     listed = tmp_path / "items"
     listed.write_text("video00001\n\n/videos/2.mp4\n")
@@ -455,7 +456,7 @@ def test_records_of_runs_are_forgotten(lake_written: Lake, monkeypatch: pytest.M
     with dg.DagsterInstance.ephemeral() as instance:
         monkeypatch.setattr("internvid_assets.automation.instance", lambda: instance)
         run = instance.add_run(dg.DagsterRun(job_name="build_dataset", run_id=RUN_ID))
-        _forget_runs(lake_written, [run.run_id, "unknown"])
+        forget_runs(lake_written, [run.run_id, "unknown"])
         event = instance.get_latest_materialization_event(dg.AssetKey(["clips", "clips"]))
         assert not instance.has_run(RUN_ID)
         assert event is not None and event.asset_materialization is not None

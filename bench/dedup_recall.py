@@ -97,6 +97,7 @@ def recall(videos: Sequence[Path], seconds: float, folder: Path) -> None:
             built = build_model(lake, model, settings)
             lake.commit(built.write(model.table, "bench", None, 0, []), built.changes)
     rows = lake.rows(_ALIKE)
+    unrelated = lake.rows(_UNRELATED)[0]
     lake.close()
     found = {(row["video_id"], row["like_video_id"]) for row in rows}
     found |= {(other, one) for one, other in found}
@@ -108,6 +109,7 @@ def recall(videos: Sequence[Path], seconds: float, folder: Path) -> None:
         missed = [name for name in copies if (name, _piece(name)) not in found]
         num_found += len(copies) - len(missed)
         print(f"  {kind:34} {len(copies) - len(missed):4} of {len(copies):4}  {' '.join(missed[:4])}")
+    print(f"unrelated frames: {unrelated['num']} pairs of different videos differ in {unrelated['least']} bits or more")
     print(f"recall {num_found / (len(files) - len(pieces)):.4f}")
     _print_precision({tuple(sorted(pair)) for pair in found}, shared_shots(videos, seconds))
 
@@ -115,6 +117,20 @@ def recall(videos: Sequence[Path], seconds: float, folder: Path) -> None:
 _ALIKE = """
 select distinct video_id, like_video_id from staging.stg_matches
 where kind = 'clip' and (video_is_inside or clip_is_inside)
+"""
+
+
+_UNRELATED = """
+with places as (
+    select split_part(video_id, '.', 1) as video, frame_hashes, frame_hash_details, unnest(range(len(frame_hashes))) as place
+    from clips.clips where not contains(video_id, '.copy')
+),
+words as (
+    select video, place % 3 as crop, list_prepend(frame_hashes[place + 1], frame_hash_details[3 * place + 1 : 3 * place + 3]) as words
+    from places
+)
+select count(*) as num, min(list_sum(list_transform(list_zip(one.words, other.words), lambda w: bit_count(xor(w[1], w[2])))))::integer as least
+from words as one inner join words as other on one.video < other.video and (one.crop = 0 or other.crop = 0)
 """
 
 

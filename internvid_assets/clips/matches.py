@@ -71,8 +71,7 @@ def _look_up(lake: Lake, is_new: str) -> None:
     run = lake.connection.execute
     run(f"create view {_WORK}.listed as {_LISTED}")
     run(f"create table {_WORK}.items as {_ITEMS.format(is_new=is_new)}")
-    run(f"create view {_WORK}.looks as {_LOOKS}")
-    find_matches(lake.connection, _WORK)
+    find_matches(lake.connection, _WORK, _LOOKS)
 
 
 @contextmanager
@@ -128,10 +127,10 @@ select row_number() over (order by kind = 'clip', num_pixels desc, source, item,
 from {_WORK}.listed
 """
 _LOOKS = f"""
-select items.no, listed.start_seconds, {_HASHES}
+select wanted.no, listed.start_seconds, {_HASHES}
 from {_WORK}.listed
-inner join {_WORK}.items as items
-    on listed.item = items.item and listed.video = items.video and listed.start_seconds = items.start_seconds
+inner join {_WORK}.wanted as wanted
+    on listed.item = wanted.item and listed.video = wanted.video and listed.start_seconds = wanted.start_seconds
 """
 _FOUND = f"""
 select other.kind, one.item as clip_id, one.video as video_id,

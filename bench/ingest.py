@@ -73,7 +73,7 @@ def curl_parallel(addresses: list[str], folder: Path) -> None:
 def _curl(addresses: list[str], folder: Path, *options: str) -> None:
     listed = folder.with_suffix(".txt")
     listed.write_text("".join(f'url = "{address}"\nremote-name\n' for address in addresses))
-    command = ["curl", "-s", "--fail", *options, "--output-dir", folder, "-K", listed]
+    command = ["curl", "-s", "--no-progress-meter", "--fail", *options, "--output-dir", folder, "-K", listed]
     subprocess.run(list(map(str, command)), check=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,9 +18,13 @@ select state, failure, count(*)::bigint as num_items, min(next_retry_at) as next
 group by state, failure
 """
 _UNAVAILABLE = """
+with unavailable as (
+    select * from videos.items where state in ('gone', 'given_up', 'retryable')
+    order by failing_since, source_uri {limit}
+)
 select i.source_uri, s.youtube_id, i.state, i.failure, i.failing_since, i.tried_at, i.num_attempts, i.detail
-from videos.items as i left join videos.sources as s on s.batch = i.batch and s.source_uri = i.source_uri
-where i.state in ('gone', 'given_up', 'retryable') order by i.failing_since, i.source_uri
+from unavailable as i left join videos.sources as s on s.batch = i.batch and s.source_uri = i.source_uri
+order by i.failing_since, i.source_uri
 """
 _COLUMNS = ("source_uri", "youtube_id", "state", "failure", "failing_since", "tried_at", "num_attempts", "detail")
 
@@ -83,23 +88,25 @@ def make_due(lake: Lake, classes: Sequence[str], now: bool, time: datetime) -> l
     return [row["batch"] for row in pending]
 
 
-def availability(lake: Lake) -> list[dict[str, Any]]:
+def availability(lake: Lake, limit: int | None = None) -> list[dict[str, Any]]:
     """The sources whose bytes could not be had, the longest first: gone, given up, or still to be tried again; why, since
     which attempt, and when last tried."""
-    return lake.rows(_UNAVAILABLE)
+    return lake.rows(_UNAVAILABLE.format(limit="" if limit is None else f"limit {limit}"))
 
 
 def availability_lines(lake: Lake, limit: int = 20) -> list[str]:
     """The counts, and the sources that are gone for the longest time."""
-    rows = availability(lake)
-    num_held = lake.value("select count(*) from videos.raw_videos")
-    states = {state: sum(row["state"] == state for row in rows) for state in ("gone", "given_up", "retryable")}
-    told = ", ".join(f"{count} {state}" for state, count in states.items() if count)
-    lines = [f"{num_held} videos held; not to be had: {told or 'none'}"]
-    for row in rows[:limit]:
+    counts: Counter[str] = Counter()
+    for row in summary(lake):
+        counts[row["state"]] += row["num_items"]
+    states = [state for state in ("gone", "given_up", "retryable") if counts[state]]
+    told = ", ".join(f"{counts[state]} {state}" for state in states)
+    lines = [f"{counts['held']} videos held; not to be had: {told or 'none'}"]
+    num_all = sum(counts[state] for state in states)
+    for row in availability(lake, limit):
         since = f"{row['failing_since']:%Y-%m-%d %H:%M}" if row["failing_since"] else "unknown"
         lines.append(f"  {row['state']:<9} since {since} UTC  {row['failure']:<14} {row['source_uri']}")
-    return lines + ([f"  and {len(rows) - limit} more: --csv FILE writes all"] if len(rows) > limit else [])
+    return lines + ([f"  and {num_all - limit} more: --csv FILE writes all"] if num_all > limit else [])
 
 
 def write_availability(lake: Lake, path: Path) -> int:

@@ -15,9 +15,11 @@ from internvid_assets.lake import Lake
 from internvid_assets.lake.models import discover as discover_models
 from internvid_assets.progress import bar
 from internvid_assets.scores.base import load_scorers
+from internvid_assets.scores.semantic import load_embedder
 from internvid_assets.settings import Settings
 from internvid_assets.status import print_status
 from internvid_assets.viclip.launch import check_settings
+from internvid_assets.videos.gate import read_block_lists
 from internvid_assets.videos.ledger import utc_now
 from internvid_assets.videos.ledger_queries import make_due
 from internvid_assets.videos.sources import SourceError, discover, open_batches
@@ -155,9 +157,11 @@ def run_one_job(settings: Settings, job: str, config: dict[str, Any] | None = No
 
 
 def _check_texts(settings: Settings) -> None:
-    """Raises: ValueError when a captioner, scorer or one of their options is wrong."""
+    """Raises: ValueError when a captioner, scorer, embedder or one of their options is wrong, or a block list is not there."""
     load_recipe(settings.captions)
     load_scorers(settings)
+    load_embedder(settings.duplicates.semantic, settings.duplicates.semantic_options)
+    read_block_lists(settings.gate.block_lists)
 
 
 def _quiet_dagster() -> None:

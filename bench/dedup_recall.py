@@ -90,8 +90,8 @@ def recall(videos: Sequence[Path], seconds: float, folder: Path) -> None:
     lake = Lake(settings)
     files = write_copies(videos, seconds, folder)
     store_scans(lake, files, folder)
-    result = match_batches(lake, settings.duplicates)
-    lake.commit(result.write("clips.matches", "bench", None, 0, []), result.changes)
+    with match_batches(lake, settings.duplicates) as result:
+        lake.commit(result.write("clips.matches", "bench", None, 0, []), result.changes)
     for model in discover():
         if model.table in ("staging.stg_matches", "staging.stg_clips"):
             built = build_model(lake, model, settings)

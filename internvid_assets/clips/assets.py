@@ -39,7 +39,8 @@ def matches(
 ) -> dg.MaterializeResult:
     """One row is a clip and another that shows the same frames, or one that was taken down, or one of a benchmark."""
     stage = StageRun(context, lake)
-    return stage.finish(match_batches(lake, settings.duplicates))
+    with match_batches(lake, settings.duplicates) as result:
+        return stage.finish(result)
 
 
 assets = [clips, matches]

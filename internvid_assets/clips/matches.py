@@ -23,8 +23,9 @@ BENCHMARK = "benchmark:"
 """Begins the source names of benchmarks in `clips.compared`; those of clips are their batches."""
 
 
-def match_batches(lake: Lake, settings: DuplicateSettings) -> StageResult:
-    """The matches of every clip; only clips of batches with new content, and new references, are looked up.
+@contextmanager
+def match_batches(lake: Lake, settings: DuplicateSettings) -> Iterator[StageResult]:
+    """The matches of every clip, to be stored inside; only batches with new content, and new references, are looked up.
 
     Memory stays within the settings' limit, beyond which the lookup uses a file in the cache folder.
     """
@@ -32,19 +33,20 @@ def match_batches(lake: Lake, settings: DuplicateSettings) -> StageResult:
         run = lake.connection.execute
         run(f"create table {_WORK}.benchmark_clips as from clips.benchmark_clips")
         run(f"create table {_WORK}.compared as {_COMPARED}")
+        is_same = lake.value(f"select not exists({_DIFFERENT})")
+        if is_same:
+            num_clips, num_matches = (lake.value(f"select count(*) from clips.{name}") for name in ("clips", "matches"))
+            yield StageResult([], num_clips, num_matches, metadata={"clips_looked_up_now": 0})
+            return
         _look_up(lake, f"source not in ({_SAME})")
-        matches = lake.query(f"{_FOUND} union all {_KEPT} order by all")
-        compared = lake.query(f"select source, content_hash from {_WORK}.compared order by source")
+        run(f"create table {_WORK}.all_matches as {_FOUND} union all {_KEPT} order by all")
+        changes = [
+            Replace("clips.matches", f"from {_WORK}.all_matches"),
+            Replace("clips.compared", f"from {_WORK}.compared"),
+        ]
         counts = lake.rows(f"select count(*) as num, count(*) filter (is_new) as num_new from {_WORK}.items")[0]
-    return StageResult(
-        [
-            Replace("clips.matches", matches.cast(lake.schema("clips.matches"))),
-            Replace("clips.compared", compared.cast(lake.schema("clips.compared"))),
-        ],
-        num_in=counts["num"],
-        num_out=matches.num_rows,
-        metadata={"clips_looked_up_now": counts["num_new"]},
-    )
+        num_matches = lake.value(f"select count(*) from {_WORK}.all_matches")
+        yield StageResult(changes, counts["num"], num_matches, metadata={"clips_looked_up_now": counts["num_new"]})
 
 
 def match_benchmark(lake: Lake, settings: DuplicateSettings, benchmark_clips: pa.Table) -> list[dict[str, Any]]:
@@ -71,7 +73,11 @@ def _look_up(lake: Lake, is_new: str) -> None:
     run = lake.connection.execute
     run(f"create view {_WORK}.listed as {_LISTED}")
     run(f"create table {_WORK}.items as {_ITEMS.format(is_new=is_new)}")
-    find_matches(lake.connection, _WORK, _LOOKS)
+    run("set preserve_insertion_order = false")
+    try:
+        find_matches(lake.connection, _WORK, _LOOKS)
+    finally:
+        run("reset preserve_insertion_order")
 
 
 @contextmanager
@@ -85,13 +91,11 @@ def _work_database(lake: Lake, settings: DuplicateSettings) -> Iterator[None]:
         run(f"set memory_limit = '{settings.memory_limit_mib} MiB'")
         with suppress(duckdb.NotImplementedException):  # it cannot be changed once it was used
             run(f"set temp_directory = '{spilled}'")
-        run("set preserve_insertion_order = false")
         run(f"attach '{Path(folder) / 'work.duckdb'}' as {_WORK}")
         try:
             yield
         finally:
             run(f"detach {_WORK}")
-            run("reset preserve_insertion_order")
             run(f"set memory_limit = '{before}'")
 
 
@@ -120,6 +124,9 @@ select 'benchmark', '{BENCHMARK}' || benchmark, item, '{BENCHMARK}' || benchmark
 from {_WORK}.benchmark_clips where len(frame_hashes) > 0
 """
 _SAME = f"select now.source from {_WORK}.compared as now semi join clips.compared using (source, content_hash)"
+_DIFFERENT = f"""
+(from {_WORK}.compared except from clips.compared) union all (from clips.compared except from {_WORK}.compared)
+"""
 _ITEMS = f"""
 select row_number() over (order by kind = 'clip', num_pixels desc, source, item, start_seconds)::uinteger as no,
     kind, item, video, reference, start_seconds, len(hash_seconds)::integer as num_hashed, kind <> 'clip' as is_reference,

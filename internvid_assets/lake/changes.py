@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -19,7 +20,8 @@ class Replace:
     """Rows that take the place of all rows of a table that match `where` (SQL; None: the whole table)."""
 
     table: str
-    rows: pa.Table
+    rows: pa.Table | str
+    """Arrow, or a SELECT over the lake's connection of what is too much for memory."""
     where: str | None = None
 
 
@@ -83,26 +85,33 @@ def apply(connection: duckdb.DuckDBPyConnection, change: Change) -> bool:
 def _replace(connection: duckdb.DuckDBPyConnection, change: Replace) -> bool:
     where = change.where or "true"
     columns = ", ".join(f"cast({c} as {kind}) as {c}" for c, kind in _columns(connection, change.table))
-    connection.register("new_rows", change.rows)
-    try:
-        if _equal(connection, f"select {columns} from new_rows", f"select * from {change.table} where {where}"):
+    with _readable(connection, change.rows) as new_rows:
+        if _equal(connection, f"select {columns} from {new_rows}", f"select * from {change.table} where {where}"):
             return False
         connection.execute(f"delete from {change.table} where {where}")
-        connection.execute(f"insert into {change.table} by name select * from new_rows")
+        connection.execute(f"insert into {change.table} by name select * from {new_rows}")
         return True
-    finally:
-        connection.unregister("new_rows")
 
 
 def _append(connection: duckdb.DuckDBPyConnection, change: Append) -> bool:
     same = " and ".join(f"new_rows.{c} is not distinct from held.{c}" for c in change.key)
-    connection.register("new_rows", change.rows)
-    try:
+    with _readable(connection, change.rows) as new_rows:
         count = connection.execute(
-            f"insert into {change.table} by name select * from new_rows "
+            f"insert into {change.table} by name select * from {new_rows} as new_rows "
             f"where not exists (select 1 from {change.table} as held where {same})"
         ).fetchone()
         return bool(count and count[0])
+
+
+@contextmanager
+def _readable(connection: duckdb.DuckDBPyConnection, rows: pa.Table | str) -> Iterator[str]:
+    """What stands after FROM to read the rows."""
+    if isinstance(rows, str):
+        yield f"({rows})"
+        return
+    connection.register("new_rows", rows)
+    try:
+        yield "new_rows"
     finally:
         connection.unregister("new_rows")
 

@@ -54,8 +54,8 @@ def take_in(lake: Lake, *folders: Path) -> None:
 
 
 def match(lake: Lake) -> dict:
-    result = match_batches(lake, DuplicateSettings())
-    lake.commit(result.write("clips.matches", "test", None, 0, []), result.changes)
+    with match_batches(lake, DuplicateSettings()) as result:
+        lake.commit(result.write("clips.matches", "test", None, 0, []), result.changes)
     return dict(result.metadata)
 
 

@@ -371,7 +371,8 @@ def test_what_was_taken_down_stays_out(embedded_settings: Settings, tmp_path: Pa
         return drops
 
     def verdicts() -> dict[str, set[str | None]]:
-        lake.commit(Write("clips.matches", "test"), match_batches(lake, DuplicateSettings()).changes)
+        with match_batches(lake, DuplicateSettings()) as result:
+            lake.commit(Write("clips.matches", "test"), result.changes)
         for model in (model for model in discover() if model.name in ("stg_matches", "stg_clips")):
             lake.commit(Write(model.table, "test"), [CreateAs(model.table, model.sql)])
         rows = lake.rows(

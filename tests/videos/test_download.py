@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,31 @@ def test_what_broke_off_goes_on_where_it_was(
     assert (first.range, second.range, second.status) == (None, "bytes=100000-", 206)
     assert second.num_bytes == len(BODY) - 100_000
     assert is_body(fetch(f"{address}/a.mp4", tmp_path)) and len(server.seen) == 2  # it is whole: nobody is asked
+
+
+def test_a_kept_connection_that_ended_is_no_failed_attempt(tmp_path: Path) -> None:
+    """A server may close a connection that it keeps just when the next request is on its way."""
+    requests = []
+
+    def serve() -> None:
+        for num_answers, num_requests in ((1, 2), (1, 1)):
+            connection, _ = listening.accept()
+            with connection:
+                for n in range(num_requests):
+                    requests.append(connection.recv(65536))
+                    if n < num_answers:
+                        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + BODY)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=serve)
+        server.start()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        pool = http_pool(1, 5.0)
+        for name in ("a.mp4", "b.mp4"):
+            remote = HttpRemote(pool, f"{address}/{name}")
+            assert is_body(download(remote, f"{address}/{name}", tmp_path, WIDE))
+        server.join()
+    assert [request.split()[1] for request in requests] == [b"/a.mp4", b"/b.mp4", b"/b.mp4"]
 
 
 def test_without_ranges_it_begins_anew(web: tuple[str, MediaServer], tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ class HttpRemote:
         """The response, after redirects."""
         address = self._address
         for _ in range(_MAX_REDIRECTS + 1):
-            response = self._pool.request("GET", address, headers=headers, preload_content=False, redirect=False)
+            response = self._answer(address, headers)
             target = response.headers.get("Location")
             if response.status not in _REDIRECTS or not target:
                 return response
@@ -79,6 +79,16 @@ class HttpRemote:
             if urlsplit(address).scheme not in ("http", "https"):
                 raise FetchFailure("bad_address", f"redirected to {address}")
         raise FetchFailure("bad_address", f"more than {_MAX_REDIRECTS} redirects")
+
+    def _answer(self, address: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        """One request, sent once more if the connection ends before an answer, as one kept from an earlier answer may.
+
+        Source: RFC 9112 §9.3.1, Retrying Requests.
+        """
+        try:
+            return self._pool.request("GET", address, headers=headers, preload_content=False, redirect=False)
+        except ProtocolError:
+            return self._pool.request("GET", address, headers=headers, preload_content=False, redirect=False)
 
 
 def _extent(response: urllib3.BaseHTTPResponse) -> tuple[int, int | None]:

@@ -91,7 +91,7 @@ class GateSettings(_Section):
 class DuplicateSettings(_Section):
     """How copies are looked for; what counts as one are parameters of the SQL models."""
 
-    memory_limit_mib: int = Field(default=6144, ge=512)
+    memory_limit_mib: int = Field(default=4096, ge=512)
     """Beyond it the lookup uses the disk under `home`."""
     semantic: str = "none"
     """Also drop clips whose pictures mean the same: `none`, `embedded` or `hf`."""

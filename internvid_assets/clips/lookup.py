@@ -25,6 +25,8 @@ _BUCKET_LIMIT = 64
 _SAMPLE = 8
 """Buckets are counted by one clip in so many."""
 _ROWS_A_PART = 20_000_000
+_PAIRS_A_PART = 2_000_000
+"""What counts and medians hold is beside DuckDB's memory limit."""
 _BIN_SECONDS = 0.4
 _NUM_CROPS = len(CROPS)
 
@@ -44,12 +46,16 @@ def find_matches(connection: duckdb.DuckDBPyConnection, database: str, looks: st
     def run(sql: str, **values: int) -> None:
         connection.execute(sql.format(db=database, **values))
 
+    def value(sql: str) -> int:
+        row = connection.execute(sql.format(db=database)).fetchone()
+        assert row is not None
+        return row[0]
+
     run("create view {db}.wanted as from {db}.items")
     connection.execute(f"create view {database}.looks as {looks}")
     run(_FRAMES)
-    counted = connection.execute(f"select count(*), count(*) filter (is_new) from {database}.frames").fetchone()
-    assert counted is not None
-    num_rows, num_new = counted
+    num_rows = value("select count(*) from {db}.frames")
+    num_new = value("select count(*) from {db}.frames where is_new")
     of_new = "true" if num_new == num_rows else _OF_NEW
     num_parts = 1 + num_rows // _ROWS_A_PART
     run("create or replace table {db}.found (a uinteger, b uinteger)")
@@ -62,8 +68,12 @@ def find_matches(connection: duckdb.DuckDBPyConnection, database: str, looks: st
     run(
         "create table {db}.wanted as from {db}.items where no in (select a from {db}.pairs union select b from {db}.pairs)"
     )
-    for step in (_DETAILS, _HITS, _MATCHES):
-        run(step)
+    run(_DETAILS)
+    run(_HITS)
+    num_parts = 1 + value("select count(*) from {db}.pairs") // _PAIRS_A_PART
+    run(_NO_MATCHES)
+    for part in range(num_parts):
+        run(_MATCHES, num_parts=num_parts, part=part)
 
 
 def key_masks(num_rows: int) -> list[int]:
@@ -128,11 +138,15 @@ inner join {{db}}.details as other on pairs.b = other.no
 where (one.crop = 0 or other.crop = 0 or one.crop = other.crop) and {_BITS} <= {MAX_BITS}
 group by all
 """
+_NO_MATCHES = """
+create or replace table {db}.matches
+    (a uinteger, b uinteger, num_frames integer, distance_bits double, offset_seconds double)
+"""
 _MATCHES = f"""
-create or replace table {{db}}.matches as
+insert into {{db}}.matches by name
 with placed as (
     select *, unnest([floor(offset_seconds / {_BIN_SECONDS}), floor(offset_seconds / {_BIN_SECONDS} + 0.5) + 0.5]) as bin
-    from {{db}}.hits
+    from {{db}}.hits where a % {{num_parts}} = {{part}}
 )
 select a, b, least(count(distinct frame_a), count(distinct frame_b))::integer as num_frames, avg(bits) as distance_bits,
     median(offset_seconds) as offset_seconds

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -277,12 +278,12 @@ def _batches(folder: Path, workers: int, num_steps: int) -> Iterator[Any]:
 
 
 def _loader_rate(folder: Path, workers: int) -> float:
-    """Of 16 batches, after those that are made while the loader starts."""
-    arriving = _batches(folder, workers, 20)
+    """Of 16 batches, after those that are made while the loader starts and before those while it stops."""
+    arriving = _batches(folder, workers, 22)
     for _ in range(4):
         next(arriving)
     began = time.perf_counter()
-    count = sum(len(batch.captions) for batch in arriving)
+    count = sum(len(batch.captions) for batch in islice(arriving, 16))
     return count / (time.perf_counter() - began)
 
 

@@ -35,7 +35,8 @@ def spoil(folder: Path, number: int) -> str:
     """Overwrite every frame of one sample in place; its clip id."""
     reader = ShardReader(ShardManifest.read(folder))
     shard = int(np.searchsorted(reader._ends, number, side="right"))
-    key, members = reader._index(shard)[number - int(reader._ends[shard] - reader.manifest.num_samples[shard])]
+    _, samples = reader._index(shard)
+    key, members = samples[number - int(reader._ends[shard] - reader.manifest.num_samples[shard])]
     with (folder / reader.manifest.names[shard]).open("r+b") as file:
         for suffix, (offset, length) in members.items():
             if suffix.endswith(".jpg"):

@@ -5,16 +5,12 @@ T frames, C channels, H W pixels.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from training.benchmarks import Benchmark
-from training.data.clips import TrainingClips
-from training.data.crops import augmented
+from training.data.clips import Drawn, TrainingClips
 from training.data.frames import choose_frames
 from training.data.order import EpochOrder, Order
-from training.data.shards import BrokenSample
 from training.data.video import read_frames
 from training.recipe import DataConfig
 
@@ -40,25 +36,17 @@ class AnnotatedClips(TrainingClips):
     def __len__(self) -> int:
         return len(self._texts)
 
-    def read(self, key: tuple[int, int], memory: np.ndarray) -> dict[str, Any]:
-        """As of a shard. Raises: BrokenSample."""
+    def draw(self, key: tuple[int, int]) -> Drawn:
+        """As of a shard; the video is read later, so that those of a batch are not in memory at once."""
         epoch, number = key
         rng = np.random.default_rng([self.seed, epoch, number])
         video, text, text_id = self._texts[number % len(self)]
-        path = self.benchmark.videos[video]
-        try:
-            frames = read_frames(
-                path, lambda count: choose_frames(count, self.num_frames, rng), self.benchmark.max_seconds
-            )
-            crop = augmented(frames, self.image_size, self.config, rng, memory)
-        except ValueError as error:
-            raise BrokenSample(str(path), str(error)) from error
-        return {
-            "crop": crop,
-            "caption": text,
-            "video_id": video,
-            "text_id": text_id,
-        }
+        path, max_seconds = self.benchmark.videos[video], self.benchmark.max_seconds
+
+        def frames() -> list[np.ndarray]:
+            return read_frames(path, lambda count: choose_frames(count, self.num_frames, rng), max_seconds)
+
+        return Drawn(str(path), frames, text, video, text_id, rng)
 
     def num_frames_of(self, number: int) -> int:
         """The same for all."""

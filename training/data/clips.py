@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from training.data.crops import augmented, max_bytes
+from training.data.crops import Crop, Frame, augmented, max_bytes
 from training.data.frames import choose_frames, decode_small
 from training.data.shards import BrokenSample, Sample, ShardReader
 from training.recipe import DataConfig
@@ -18,6 +19,18 @@ from training.recipe import DataConfig
 def stable_id(text: str) -> int:
     """A 63-bit number of a text, the same in every process."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A clip of a batch before anything of it is decoded."""
+
+    clip_id: str
+    frames: Callable[[], Sequence[Frame]]  # in order; videos are decoded when it is called. Raises: ValueError
+    caption: str
+    video_id: int
+    text_id: int
+    rng: np.random.Generator  # which has drawn the frames, and draws the crop
 
 
 class TrainingClips(Dataset):
@@ -44,10 +57,12 @@ class TrainingClips(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         """Raises: BrokenSample."""
-        return self.read(key, np.empty(max_bytes(self.num_frames, self.image_size), np.uint8))
+        drawn = self.draw(key)
+        crop = self.crop(drawn, np.empty(max_bytes(self.num_frames, self.image_size), np.uint8))
+        return {"crop": crop, "caption": drawn.caption, "video_id": drawn.video_id, "text_id": drawn.text_id}
 
-    def read(self, key: tuple[int, int], memory: np.ndarray) -> dict[str, Any]:
-        """The clip with its frames at the beginning of `memory`, flat uint8. Raises: BrokenSample."""
+    def draw(self, key: tuple[int, int]) -> Drawn:
+        """The clip as it is stored, its frames chosen. Raises: BrokenSample."""
         epoch, number = key
         rng = np.random.default_rng([self.seed, epoch, number])
         sample, pictures = self._stored(number)
@@ -55,16 +70,15 @@ class TrainingClips(Dataset):
             raise BrokenSample(sample.clip_id, "it has no frames")
         chosen = choose_frames(len(sample.frames), self.num_frames_of(number), rng)
         stored = pictures or sample.frames
+        ids = stable_id(sample.video_id), stable_id(sample.caption)
+        return Drawn(sample.clip_id, lambda: [stored[i] for i in chosen], sample.caption, *ids, rng)
+
+    def crop(self, drawn: Drawn, memory: np.ndarray) -> Crop:
+        """Its frames decoded to the beginning of `memory`, flat uint8. Raises: BrokenSample."""
         try:
-            crop = augmented([stored[i] for i in chosen], self.image_size, self.config, rng, memory)
+            return augmented(drawn.frames(), self.image_size, self.config, drawn.rng, memory)
         except ValueError as error:
-            raise BrokenSample(sample.clip_id, str(error)) from error
-        return {
-            "crop": crop,
-            "caption": sample.caption,
-            "video_id": stable_id(sample.video_id),
-            "text_id": stable_id(sample.caption),
-        }
+            raise BrokenSample(drawn.clip_id, str(error)) from error
 
     def num_frames_of(self, number: int) -> int:
         """Frames of the clip that the model gets: 1 of a picture where the model takes pictures."""

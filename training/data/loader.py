@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from training.data.clips import TrainingClips
+from training.data.clips import Drawn, TrainingClips
 from training.data.crops import Crop, Window, max_bytes, resize_on_device
 from training.data.order import Order
 from training.data.shards import BrokenSample
@@ -89,41 +89,62 @@ class _Shares(Dataset):
         slot, step = task
         keys = self.order.batch(step)
         size = len(keys) // self.world_size
+        places = range(self.rank * size, (self.rank + 1) * size)
         broken: list[tuple[str, str]] = []
-        items, memory = [], self.slots[slot]
-        for place in range(self.rank * size, (self.rank + 1) * size):
-            items.append(self._sound(step, place, keys, broken, memory))
-            memory = memory[items[-1]["crop"].frames_THWC.size :]
-        captions = [item["caption"] for item in items]
+        # All are read before any is decoded: turn by turn, each pushes the other's code and data out of the CPU's caches.
+        drawn = [self._drawn(keys[place], broken) for place in places]
+        clips, crops, memory = [], [], self.slots[slot]
+        for place, first in zip(places, drawn, strict=True):
+            clip, crop = self._sound(first, step, place, keys, broken, memory)
+            clips.append(clip)
+            crops.append(crop)
+            memory = memory[crop.frames_THWC.size :]
+        captions = [clip.caption for clip in clips]
         return {
-            "shapes": [item["crop"].frames_THWC.shape for item in items],
-            "windows": [item["crop"].window for item in items],
-            "flips": [item["crop"].flip for item in items],
+            "shapes": [crop.frames_THWC.shape for crop in crops],
+            "windows": [crop.window for crop in crops],
+            "flips": [crop.flip for crop in crops],
             "image_size": self.clips.image_size,
             "captions": captions,
             "tokens_BL": tokenize([clean_caption(caption) for caption in captions], self.clips.context_length).numpy(),
-            "video_ids_B": np.array([item["video_id"] for item in items]),
-            "text_ids_B": np.array([item["text_id"] for item in items]),
+            "video_ids_B": np.array([clip.video_id for clip in clips]),
+            "text_ids_B": np.array([clip.text_id for clip in clips]),
             "broken": broken,
         }
 
     def _sound(
         self,
+        drawn: Drawn | None,
         step: int,
         place: int,
         keys: list[tuple[int, int]],
         broken: list[tuple[str, str]],
         memory: np.ndarray,
-    ) -> dict[str, Any]:
-        for key in self._candidates(step, place, keys):
-            try:
-                return self.clips.read(key, memory)
-            except BrokenSample as error:
-                broken.append((error.clip_id, error.reason))
-        raise ValueError(f"too many broken samples in the shards; the last: {broken[-1]}")
+    ) -> tuple[Drawn, Crop]:
+        """What was drawn for a place, or the first substitute that is whole."""
+        substitutes = self._substitutes(step, place, keys)
+        while drawn is None or (crop := self._cropped(drawn, memory, broken)) is None:
+            key = next(substitutes, None)
+            if key is None:
+                raise ValueError(f"too many broken samples in the shards; the last: {broken[-1]}")
+            drawn = self._drawn(key, broken)
+        return drawn, crop
 
-    def _candidates(self, step: int, place: int, keys: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-        yield keys[place]
+    def _drawn(self, key: tuple[int, int], broken: list[tuple[str, str]]) -> Drawn | None:
+        try:
+            return self.clips.draw(key)
+        except BrokenSample as error:
+            broken.append((error.clip_id, error.reason))
+            return None
+
+    def _cropped(self, drawn: Drawn, memory: np.ndarray, broken: list[tuple[str, str]]) -> Crop | None:
+        try:
+            return self.clips.crop(drawn, memory)
+        except BrokenSample as error:
+            broken.append((error.clip_id, error.reason))
+            return None
+
+    def _substitutes(self, step: int, place: int, keys: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         numbers, num_frames = {number for _, number in keys}, self.clips.num_frames_of(keys[place][1])
         later = [self.order.batch(step + more)[place] for more in range(1, 1 + _MAX_REPLACEMENTS)]
         fitting = [key for key in later if self.clips.num_frames_of(key[1]) == num_frames]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tarfile
 from dataclasses import dataclass
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +95,9 @@ class ShardReader:
     def __getitem__(self, number: int) -> Sample:
         """Raises: BrokenSample."""
         shard = int(np.searchsorted(self._ends, number, side="right"))
-        key, members = self._index(shard)[number - int(self._ends[shard] - self.manifest.num_samples[shard])]
-        parts = _parts(self.manifest.folder / self.manifest.names[shard], members)
+        file, samples = self._index(shard)
+        key, members = samples[number - int(self._ends[shard] - self.manifest.num_samples[shard])]
+        parts = _parts(file, members)
         frames = tuple(parts[suffix] for suffix in sorted(parts) if suffix.endswith(".jpg"))
         try:
             return Sample(key, json.loads(bytes(parts["json"]))["video_id"], str(parts["txt"], "utf-8"), frames)
@@ -106,14 +109,15 @@ class ShardReader:
         """Whether every sample is a single picture."""
         return self.manifest.num_frames == 1
 
-    def _read_index(self, shard: int) -> list[tuple[str, dict[str, tuple[int, int]]]]:
-        """Per sample its key and, by suffix, offset and length of each member."""
+    def _read_index(self, shard: int) -> tuple[FileIO, list[tuple[str, dict[str, tuple[int, int]]]]]:
+        """The open shard, and per sample its key and, by suffix, offset and length of each member."""
         samples: dict[str, dict[str, tuple[int, int]]] = {}
-        with tarfile.open(self.manifest.folder / self.manifest.names[shard]) as tar:
+        path = self.manifest.folder / self.manifest.names[shard]
+        with tarfile.open(path) as tar:
             for member in tar:
                 key, _, suffix = member.name.partition(".")
                 samples.setdefault(key, {})[suffix] = (member.offset_data, member.size)
-        return list(samples.items())
+        return FileIO(path), list(samples.items())
 
     def __getstate__(self) -> dict[str, Any]:
         return {"manifest": self.manifest}
@@ -122,11 +126,9 @@ class ShardReader:
         self.__init__(state["manifest"])  # type: ignore[misc]
 
 
-def _parts(path: Path, members: dict[str, tuple[int, int]]) -> dict[str, memoryview]:
+def _parts(file: FileIO, members: dict[str, tuple[int, int]]) -> dict[str, memoryview]:
     """The members of one sample, which follow each other in the tar, by one read and without copies."""
     begin = min(offset for offset, _ in members.values())
     end = max(offset + length for offset, length in members.values())
-    with open(path, "rb", buffering=0) as file:
-        file.seek(begin)
-        data = memoryview(file.read(end - begin))
+    data = memoryview(os.pread(file.fileno(), end - begin, begin))
     return {suffix: data[offset - begin : offset - begin + length] for suffix, (offset, length) in members.items()}

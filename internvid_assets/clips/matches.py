@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from internvid_assets.clips.lookup import find_matches
@@ -82,21 +79,14 @@ def _look_up(lake: Lake, is_new: str) -> None:
 
 @contextmanager
 def _work_database(lake: Lake, settings: DuplicateSettings) -> Iterator[None]:
-    """A database file beside the lake's tables on the same connection, gone afterwards."""
-    spilled = lake.settings.cache_folder / "spilled"
-    spilled.mkdir(parents=True, exist_ok=True)
-    run = lake.connection.execute
-    with tempfile.TemporaryDirectory(dir=spilled.parent, prefix="matches-") as folder:
-        before = lake.value("select current_setting('memory_limit')")
-        run(f"set memory_limit = '{settings.memory_limit_mib} MiB'")
-        with suppress(duckdb.NotImplementedException):  # it cannot be changed once it was used
-            run(f"set temp_directory = '{spilled}'")
-        run(f"attach '{Path(folder) / 'work.duckdb'}' as {_WORK}")
-        try:
+    """A database file beside the lake's tables; the memory limit is that of the settings meanwhile."""
+    before = lake.value("select current_setting('memory_limit')")
+    lake.connection.execute(f"set memory_limit = '{settings.memory_limit_mib} MiB'")
+    try:
+        with lake.scratch_database(_WORK):
             yield
-        finally:
-            run(f"detach {_WORK}")
-            run(f"set memory_limit = '{before}'")
+    finally:
+        lake.connection.execute(f"set memory_limit = '{before}'")
 
 
 _HASHES = "hash_seconds, frame_hashes, frame_hash_details"

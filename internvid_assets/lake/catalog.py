@@ -11,7 +11,7 @@ import importlib.util
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from internvid_assets.lake.changes import Append, Change, Commit, Write, apply, record
 from internvid_assets.lake.locks import CommitLocks
+from internvid_assets.lake.scratch import Scratch
 from internvid_assets.lake.tables import declared_tables, id_column
 from internvid_assets.settings import S3Settings, Settings
 
@@ -53,6 +54,7 @@ class Lake:
     def __init__(self, settings: Settings):
         self.settings = settings
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._scratch: Scratch | None = None
         self._lock = threading.RLock()
         self._locks = CommitLocks(settings)
 
@@ -68,9 +70,24 @@ class Lake:
         """The attached connection; tables are addressed as `schema.table`."""
         with self._lock:
             if self._connection is None:
-                self._connection = self._retried(lambda: _attach(self.settings))
+                scratch = self._scratch = Scratch(self.settings.cache_folder / "scratch")
+                self._connection = self._retried(lambda: _attach(self.settings, scratch.folder))
                 self._create_missing_tables()
             return self._connection
+
+    @contextlib.contextmanager
+    def scratch_database(self, name: str) -> Iterator[None]:
+        """A database file attached under this name, for what is too much for memory; gone afterwards, also if this is killed."""
+        with self._lock:
+            connection = self.connection
+            assert self._scratch is not None
+            file = self._scratch.folder / f"{name}.duckdb"
+            connection.execute(f"attach {_literal(str(file))} as {_identifier(name)}")
+            try:
+                yield
+            finally:
+                connection.execute(f"detach {_identifier(name)}")
+                file.unlink()
 
     def close(self) -> None:
         """Give the catalog back; the next use connects again."""
@@ -78,6 +95,9 @@ class Lake:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+            if self._scratch is not None:
+                self._scratch.close()
+                self._scratch = None
             self._locks.close()
 
     def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> pa.Table:
@@ -235,9 +255,10 @@ class Lake:
         raise AssertionError("unreachable")
 
 
-def _attach(settings: Settings) -> duckdb.DuckDBPyConnection:
+def _attach(settings: Settings, scratch: Path) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
     connection.execute("set enable_progress_bar = false; set timezone = 'UTC'")
+    connection.execute(f"set temp_directory = {_literal(str(scratch / 'spilled'))}")
     for name in _EXTENSIONS:
         connection.execute(f"load '{_extension_path(name)}'")
     connection.execute("set ducklake_max_retry_count = 100")

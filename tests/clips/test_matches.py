@@ -177,16 +177,17 @@ def test_a_look_up_that_used_the_disk_is_followed_by_another(tmp_path: Path, emb
         write_video(tmp_path / "in" / f"{number}.mp4", moving_pictures(50, (192, 128)), crf=str(20 + 10 * number))
     lake = Lake(embedded_settings)
     take_in(lake, tmp_path / "in")
-    spilled = embedded_settings.cache_folder / "spilled"
+    scratch = embedded_settings.cache_folder / "scratch"
     run = lake.connection.execute
     run("set memory_limit = '64 MiB'")
     run("create temp table large as select i, hash(i) as h from range(8000000) as t(i)")
-    assert list(spilled.iterdir())
+    assert list(scratch.glob("*/spilled/*"))
     run("drop table large")
     run("set memory_limit = '4 GiB'")
     lake.connection.execute("delete from clips.compared")
     assert match(lake)["clips_looked_up_now"] == 2 and lake.value("select count(*) from clips.matches") == 1
     lake.close()
+    assert [path.name for path in scratch.iterdir()] == ["lock"]
 
 
 @pytest.mark.parametrize("given", ["mine", "mine=/nowhere", "=/tmp"])

@@ -16,16 +16,16 @@ from kubernetes.client import ApiException
 from internvid_assets.viclip.kubernetes.failures import has_started
 
 _SLACK_SECONDS = 5
-_RETRY_SECONDS = 1.0
 OpenLog = Callable[[str, int | None], Iterator[str]]
 """Lines of a pod's log with their times, all of them or those of the last so many seconds."""
 
 
 class LogFollower:
-    """Follows pods in threads; the lines are taken by the thread that asks."""
+    """Follows pods in threads until it is closed; the lines are taken by the thread that asks."""
 
-    def __init__(self, open_log: OpenLog, sleep: Callable[[float], None] = time.sleep):
-        self._open_log, self._sleep = open_log, sleep
+    def __init__(self, open_log: OpenLog, retry_seconds: float = 1.0):
+        self._open_log, self._retry_seconds = open_log, retry_seconds
+        self._closed = threading.Event()
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._threads: dict[str, threading.Thread] = {}
         self._over: set[str] = set()
@@ -53,13 +53,17 @@ class LogFollower:
             if thread := self._threads.get(pod["metadata"]["name"]):
                 thread.join(max(0.0, deadline - time.monotonic()))
 
+    def close(self) -> None:
+        """Let go of pods that still write: a thread ends with the piece of the log that it is reading."""
+        self._closed.set()
+
     def _is_busy(self) -> bool:
         return any(thread.is_alive() for thread in self._threads.values())
 
     def _read(self, pod: str) -> None:
         """A whole log, each line once. A cut is mended by asking again for a little more than what is missing."""
         last, at_last = "", Counter[str]()
-        while True:
+        while not self._closed.is_set():
             was_over = pod in self._over
             try:
                 skip = Counter(at_last)
@@ -77,7 +81,7 @@ class LogFollower:
                     return
             except (urllib3.exceptions.HTTPError, OSError):
                 pass
-            self._sleep(_RETRY_SECONDS)
+            self._closed.wait(self._retry_seconds)
 
 
 def _taken(lines: Counter[str], text: str) -> bool:

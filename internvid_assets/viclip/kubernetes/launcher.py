@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any
 
 from internvid_assets.settings import Settings
@@ -109,27 +110,28 @@ class KubernetesLauncher:
 
         Asked again and again, not watched: what a dropped watch would miss is seen at the next look.
         """
-        follower, told, since = LogFollower(self._cluster.log_lines, self._sleep), set[str](), dict[str, float]()
-        while True:
-            workload = self._cluster.workload(name)
-            if workload is None or workload["metadata"].get("deletionTimestamp"):
-                raise TrainingFailed("Deleted", f"{name} was deleted while it ran")
-            pods = self._cluster.pods(name)
-            first = [pod for pod in pods if node_index(pod) == 0]
-            follower.follow(first, is_over)
-            state, words = outcome(workload)
-            if state in ("succeeded", "failed"):
-                follower.finish(first, _LAST_LINES_SECONDS)
-            for line in follower.lines():
-                on_line(line)
-            self._tell_losses(pods, told)
-            if state == "succeeded":
-                return
-            if state == "failed":
-                raise self._failure(pods, words)
-            if state == "running":
-                self._check_started(name, pods, since)
-            self._sleep(self._kubernetes.poll_seconds)
+        told, since = set[str](), dict[str, float]()
+        with closing(LogFollower(self._cluster.log_lines)) as follower:
+            while True:
+                workload = self._cluster.workload(name)
+                if workload is None or workload["metadata"].get("deletionTimestamp"):
+                    raise TrainingFailed("Deleted", f"{name} was deleted while it ran")
+                pods = self._cluster.pods(name)
+                first = [pod for pod in pods if node_index(pod) == 0]
+                follower.follow(first, is_over)
+                state, words = outcome(workload)
+                if state in ("succeeded", "failed"):
+                    follower.finish(first, _LAST_LINES_SECONDS)
+                for line in follower.lines():
+                    on_line(line)
+                self._tell_losses(pods, told)
+                if state == "succeeded":
+                    return
+                if state == "failed":
+                    raise self._failure(pods, words)
+                if state == "running":
+                    self._check_started(name, pods, since)
+                self._sleep(self._kubernetes.poll_seconds)
 
     def _tell_losses(self, pods: list[dict[str, Any]], told: set[str]) -> None:
         for pod in pods:

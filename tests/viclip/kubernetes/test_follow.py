@@ -34,7 +34,7 @@ def read(opens: list[list[str | Exception]]) -> tuple[list[str], list[int | None
                 raise line
             yield line
 
-    follower = LogFollower(open_log, sleep=lambda seconds: None)
+    follower = LogFollower(open_log, retry_seconds=0.0)
     follower.finish([pod("a", "Succeeded")], 30)
     return list(follower.lines()), asked
 
@@ -50,9 +50,26 @@ def test_a_cut_log_is_taken_up_where_it_was() -> None:
 
 def test_pods_are_read_one_after_the_other() -> None:
     logs = {"a": ["1", "2"], "b": ["3"]}
-    follower = LogFollower(lambda name, since: (stamped(1, text) for text in logs[name]), sleep=lambda seconds: None)
+    follower = LogFollower(lambda name, since: (stamped(1, text) for text in logs[name]), retry_seconds=0.0)
     follower.follow([pod("b", "Pending")], is_over)
     assert list(follower.lines()) == [] and not follower._threads
     follower.follow([pod("a", "Failed"), pod("b", "Pending")], is_over)
     follower.finish([pod("a", "Failed"), pod("b", "Succeeded")], 30)
     assert list(follower.lines()) == ["1", "2", "3"]
+
+
+def test_a_closed_follower_asks_no_more() -> None:
+    asked = []
+
+    def open_log(name: str, since: int | None) -> Iterator[str]:
+        asked.append(name)
+        raise ConnectionError("the server is gone")
+
+    follower = LogFollower(open_log, retry_seconds=0.0)
+    follower.follow([pod("a", "Running")], is_over)
+    while not asked:
+        time.sleep(0.001)
+    follower.close()
+    [thread] = follower._threads.values()
+    thread.join(30)
+    assert not thread.is_alive()

@@ -9,18 +9,27 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
 from bench.dedup_recall import recall
 from internvid_assets.clips.matches import match_batches
 from internvid_assets.lake import Lake
-from internvid_assets.settings import Settings
+from internvid_assets.lake.models import discover
+from internvid_assets.settings import LakeSettings, Settings
+from internvid_assets.subsets.build import build_model
 
 _COPIED = 20
 """One clip of so many is a copy of an earlier one."""
 _INTRO = 200
 """One clip of so many shows one of 100 intros, which a thousand videos share at the greatest scale."""
+_VERDICTS = (
+    "staging.stg_matches",
+    "staging.stg_clips",
+    "intermediate.int_duplicate_clips",
+    "intermediate.int_near_duplicates",
+)
 _DRAWN = "hash((({clip} * 64 + place) * 4 + {word}) * 8 + {salt})"
 _FLIPPED = " & ".join(_DRAWN.format(clip="clip", word="{word}", salt=salt) for salt in range(1, 5))
 """A sixteenth of the bits: what re-encoding and resizing changed of real footage."""
@@ -56,14 +65,29 @@ def fill(lake: Lake, num_videos: int, num_clips: int) -> None:
     )
 
 
-def _pass(settings: Settings, results) -> None:
-    """One look-up in a process of its own: wall and CPU seconds, its peak memory, and how many matches there are."""
-    lake, began = Lake(settings), time.monotonic()
+def _look_up(lake: Lake, settings: Settings) -> str:
     with match_batches(lake, settings.duplicates) as result:
         lake.commit(result.write("clips.matches", "bench", None, 0, []), result.changes)
+    return f"{result.num_out} matches, {result.metadata['clips_looked_up_now']} clips looked up"
+
+
+def _judge(lake: Lake, settings: Settings) -> str:
+    """The SQL models that say which clips and videos are copies of which."""
+    models = {model.table: model for model in discover()}
+    for table in _VERDICTS:
+        built = build_model(lake, models[table], settings)
+        lake.commit(built.write(table, "bench", None, 0, []), built.changes)
+    return ", ".join(f"{lake.value(f'select count(*) from {table}')} {table}" for table in _VERDICTS)
+
+
+def _measured(settings: Settings, work: Callable[[Lake, Settings], str], results) -> None:
+    """Some work in a process of its own: wall and CPU seconds, its peak memory in GiB, and what it says."""
+    lake, began = Lake(settings), time.monotonic()
+    said = work(lake, settings)
     status = Path("/proc/self/status").read_text()
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    results.put((time.monotonic() - began, time.process_time(), peak / 2**20, result.num_out, result.metadata))
+    results.put((time.monotonic() - began, time.process_time(), peak / 2**20, said))
+    lake.close()
 
 
 _PLANTED = """
@@ -82,8 +106,8 @@ from named left join found on named.copy = found.one and named.original = found.
 
 
 def scale(num_videos: int, num_clips: int, folder: Path) -> None:
-    """Fill a lake, look everything up in a fresh process, look again with nothing new, then with one new batch."""
-    settings = Settings(home=folder)
+    """Fill a lake, look everything up in a fresh process, judge, look again with nothing new, then with one new batch."""
+    settings = Settings(home=folder, lake=LakeSettings(memory_limit_mib=4096))
     lake, began = Lake(settings), time.monotonic()
     fill(lake, num_videos, num_clips)
     lake.close()
@@ -94,19 +118,17 @@ def scale(num_videos: int, num_clips: int, folder: Path) -> None:
 def measure_passes(settings: Settings, num_videos: int, num_clips: int) -> None:
     """Print what the look-ups of a filled lake take and find."""
     lake, context = Lake(settings), get_context("spawn")
-    for name in ("everything", "nothing new", "one new batch"):
+    passes = {"everything": _look_up, "verdicts": _judge, "nothing new": _look_up, "one new batch": _look_up}
+    for name, work in passes.items():
         if name == "one new batch":
             lake.connection.execute("delete from clips.compared where source = 'batch_000000'")
             lake.close()
         results = context.Queue()
-        process = context.Process(target=_pass, args=(settings, results))
+        process = context.Process(target=_measured, args=(settings, work, results))
         process.start()
-        seconds, cpu_seconds, gib, num_matches, metadata = results.get()
+        seconds, cpu_seconds, gib, said = results.get()
         process.join()
-        print(
-            f"{name}: {seconds:.0f} s ({cpu_seconds:.0f} s of CPU), peak {gib:.2f} GiB, {num_matches} matches, {metadata}",
-            flush=True,
-        )
+        print(f"{name}: {seconds:.0f} s ({cpu_seconds:.0f} s of CPU), peak {gib:.2f} GiB, {said}", flush=True)
         if name == "everything":
             asked = {"videos": num_videos, "clips": num_clips, "copied": _COPIED, "intro": _INTRO}
             row = lake.rows(_PLANTED.format(**asked))[0]

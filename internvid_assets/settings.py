@@ -37,6 +37,8 @@ class LakeSettings(_Section):
     """None: a folder under home. Else a folder or `s3://bucket/prefix`."""
     max_retries: int = Field(default=60, ge=0)
     """How often a commit that met another writer is tried again."""
+    memory_limit_mib: int | None = Field(default=None, ge=512)
+    """Of each process's SQL; beyond it the disk under `home` is used. None: four fifths of the machine's or container's."""
     keep_days: float = Field(default=30.0, ge=0)
     """Snapshots older than this are forgotten by `maintain_lake`; releases are files and stay."""
 

@@ -259,6 +259,8 @@ def _attach(settings: Settings, scratch: Path) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
     connection.execute("set enable_progress_bar = false; set timezone = 'UTC'")
     connection.execute(f"set temp_directory = {_literal(str(scratch / 'spilled'))}")
+    if settings.lake.memory_limit_mib is not None:
+        connection.execute(f"set memory_limit = '{settings.lake.memory_limit_mib} MiB'")
     for name in _EXTENSIONS:
         connection.execute(f"load '{_extension_path(name)}'")
     connection.execute("set ducklake_max_retry_count = 100")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import av
 import numpy as np
+
+REAL_VIDEOS = Path(os.environ.get("INTERNVID_TEST_VIDEOS", Path(__file__).parents[2] / "shared" / "videos"))
+"""Real footage, which the repository does not hold; some tests run, and some say more, where it is there."""
 
 
 def moving_pictures(count: int, size: tuple[int, int] = (96, 64), seed: int = 0) -> list[np.ndarray]:

@@ -30,9 +30,9 @@ from internvid_assets.viclip.kubernetes.manifest import MANIFESTS
 from internvid_assets.viclip.newest import newest_report
 from tests.kubesim import KubeSim
 from tests.kubesim.container import why_no_namespaces
+from tests.media import REAL_VIDEOS
 from tests.servers import free_ports
 
-SHARED_VIDEOS = Path(__file__).parents[2] / "shared" / "videos"
 COUNTS = """
 select (select count(*) from videos.raw_videos) as videos, (select count(*) from clips.clips) as clips,
     (select count(distinct clip_id) from clips.clips) as distinct_clips,
@@ -240,9 +240,9 @@ def test_the_whole_path_on_postgres_and_s3(cluster_settings: Settings, tmp_path:
     assert lake.value("select count(*) from viclip.viclip_checkpoint") == 1
 
 
-@pytest.mark.skipif(not SHARED_VIDEOS.is_dir(), reason="runs where a folder of real videos lies beside the repository")
+@pytest.mark.skipif(not REAL_VIDEOS.is_dir(), reason="runs where a folder of real videos lies beside the repository")
 def test_real_videos_go_all_the_way(tmp_path: Path) -> None:
-    result = internvid("run", SHARED_VIDEOS, "--home", tmp_path / "home")
+    result = internvid("run", REAL_VIDEOS, "--home", tmp_path / "home")
     assert result.returncode == 0, result.stderr
     lake = Lake(Settings(home=tmp_path / "home"))
     assert lake.value("select count(*) from subsets.filtered_pairs") > 5

@@ -26,7 +26,7 @@ license = "cc0-1.0"
 training_subset = "internvid_10m"
 shard_short_side = 80
 
-# Rendered pictures, one shape on a smooth ground, are nearer to each other than footage: unrelated ones differ in 40 bits.
+# Rendered pictures, one shape on a smooth ground, are nearer to each other than footage (ADR 11).
 [subsets.parameters]
 near_duplicate_bits = 36
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,9 +14,18 @@ from PIL import Image
 
 from internvid_assets.clips import ScanError, ScanOptions, VideoScan, scan_video
 from internvid_assets.clips.decode import DecodeOptions, VideoReader
-from tests.media import ENCODINGS, Encoding, Probed, ffmpeg, ffprobe, moving_pictures, write_shots, write_video
+from tests.media import (
+    ENCODINGS,
+    REAL_VIDEOS,
+    Encoding,
+    Probed,
+    ffmpeg,
+    ffprobe,
+    moving_pictures,
+    write_shots,
+    write_video,
+)  # fmt: skip
 
-REAL = Path(os.environ.get("INTERNVID_TEST_VIDEOS", Path(__file__).parents[3] / "shared" / "videos"))
 ALL = ScanOptions(min_clip_seconds=0)
 
 
@@ -38,10 +46,10 @@ def test_an_independent_decoder_counts_the_same_frames(encoding: Encoding, tmp_p
     assert np.abs(np.asarray(first, float).mean((0, 1)) - pictures[0].mean((0, 1))).max() < 12  # right colours
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="runs where a folder of real videos lies beside the repository")
+@pytest.mark.skipif(not REAL_VIDEOS.is_dir(), reason="runs where a folder of real videos lies beside the repository")
 def test_real_files_of_every_kind_agree_or_have_a_reason() -> None:
     reasons = {}
-    for path in sorted((REAL / "codec-zoo").iterdir()):
+    for path in sorted((REAL_VIDEOS / "codec-zoo").iterdir()):
         try:
             scan = scan_video(path, ALL)
         except ScanError as error:

@@ -21,7 +21,7 @@ from internvid_assets.subsets.build import build_model
 from internvid_assets.videos.ingest import ingest_batch
 from internvid_assets.videos.sources import discover as discover_sources
 from internvid_assets.videos.sources import open_batches
-from tests.media import ffmpeg, moving_pictures, write_video
+from tests.media import REAL_VIDEOS, ffmpeg, moving_pictures, write_video
 
 _EVEN = "scale=trunc(iw/2)*2:trunc(ih/2)*2"
 COPIES = {
@@ -31,7 +31,6 @@ COPIES = {
     "pillarboxed": ["-vf", f"{_EVEN},pad=trunc(iw*1.4/2)*2:ih:(ow-iw)/2:0"],
     "cropped": ["-vf", "crop=trunc(iw*0.45)*2:trunc(ih*0.45)*2"],
 }
-REAL = Path("/work/shared/videos")
 
 
 def quiet(items, *_, **__):
@@ -83,9 +82,9 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for path in set(originals.iterdir()) - set(real):
         path.unlink()
     for name in ("great_wall", "red_dress_vertical"):
-        if (REAL / f"{name}.mp4").exists():
+        if (REAL_VIDEOS / f"{name}.mp4").exists():
             target = originals / f"{name}.mp4"
-            target.write_bytes((REAL / f"{name}.mp4").read_bytes())
+            target.write_bytes((REAL_VIDEOS / f"{name}.mp4").read_bytes())
             real.append(target)
     write_video(originals / "drawn.mp4", moving_pictures(60, (192, 128), 3) + moving_pictures(60, (192, 128), 4))
     for path in real:
@@ -96,7 +95,7 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def test_copies_of_real_footage_are_found_and_nothing_else(
-    footage: tuple[Path, Path], embedded_settings: Settings
+    footage: tuple[Path, Path], embedded_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = Lake(embedded_settings)
     take_in(lake, *footage)
@@ -109,6 +108,11 @@ def test_copies_of_real_footage_are_found_and_nothing_else(
     again = match(lake)
     assert again["clips_looked_up_now"] == 0
     by_batch = lake.rows("select * from clips.matches order by all")
+    lake.connection.execute("delete from clips.compared; delete from clips.matches")
+    match(lake)
+    assert lake.rows("select * from clips.matches order by all") == by_batch
+    monkeypatch.setattr("internvid_assets.clips.lookup._ROWS_A_PART", 100)
+    monkeypatch.setattr("internvid_assets.clips.lookup._PAIRS_A_PART", 5)
     lake.connection.execute("delete from clips.compared; delete from clips.matches")
     match(lake)
     assert lake.rows("select * from clips.matches order by all") == by_batch

@@ -86,8 +86,6 @@ def test_a_run_s_pod_may_start_watch_and_end_steps(
 
 @pytest.mark.parametrize("backend", ["job", "jobset", "trainjob"])
 def test_the_training_launcher_may_do_what_its_code_calls(backend: str) -> None:
-    if not LAUNCHER.is_dir():
-        pytest.skip("the training launcher (internvid_assets/viclip/kubernetes) is not in this tree")
     code = "\n".join(path.read_text() for path in LAUNCHER.glob("*.py"))
     called = set(re.findall(r"\b(create|delete|get|list|patch|read|watch)_namespaced_(\w+)", code))
     group, plural = {

@@ -167,3 +167,13 @@ def test_an_unreachable_catalog_says_where(tmp_path) -> None:
     )
     with pytest.raises(LakeError, match=r"lake\.catalog"):
         Lake(settings).snapshot_id()
+
+
+def test_sql_keeps_to_its_memory_and_spills_into_a_folder_of_its_own(tmp_path) -> None:
+    settings = Settings(home=tmp_path, lake=LakeSettings(memory_limit_mib=512))
+    lake, other = Lake(settings), Lake(settings)
+    assert lake.value("select current_setting('memory_limit')") == "512.0 MiB"
+    folders = [each.value("select current_setting('temp_directory')") for each in (lake, other)]
+    assert folders[0] != folders[1] and all(f.startswith(str(tmp_path / "cache" / "scratch")) for f in folders)
+    lake.close()
+    other.close()

@@ -15,7 +15,8 @@ from tests import servers
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Whoever starts the tests may ignore it, and every server would inherit that and not end.
+# A shell's background job ignores SIGINT; Dagster then ignores SIGTERM too, and so would every server that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

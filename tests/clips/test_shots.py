@@ -25,8 +25,7 @@ from internvid_assets.clips.neural_shots import CascadeDetector, TransNetDetecto
 from internvid_assets.clips.shots import Boundary, CutFilter
 from internvid_assets.demo.footage import copy_footage
 from internvid_assets.demo.render import render_corpus
-from tests.clips.test_decode import REAL
-from tests.media import moving_pictures, write_shots, write_video
+from tests.media import REAL_VIDEOS, moving_pictures, write_shots, write_video
 
 ALL = ScanOptions(min_clip_seconds=0)
 
@@ -35,7 +34,7 @@ ALL = ScanOptions(min_clip_seconds=0)
 def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("shots")
     render_corpus(folder, seed=5, scale=0.04)
-    real = sorted(REAL.glob("*.mp4")) if REAL.is_dir() else []
+    real = sorted(REAL_VIDEOS.glob("*.mp4")) if REAL_VIDEOS.is_dir() else []
     return [*sorted((folder / "videos").glob("rendered_*.mp4")), *copy_footage(folder / "footage"), *real]
 
 

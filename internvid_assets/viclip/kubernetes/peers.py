@@ -86,7 +86,7 @@ def _gather(num_nodes: int, port: int, address: str) -> Peers:
     connections: dict[int, socket.socket] = {}
     if num_nodes > 1:
         with socket.create_server((address, port), backlog=num_nodes) as server:
-            while len(connections) < num_nodes - 1:
+            while len(connections) < num_nodes - 1 or _forget_gone(connections):
                 connection, _ = server.accept()
                 connection.settimeout(_HELLO_SECONDS)
                 with contextlib.suppress(PeerLost, ValueError):
@@ -95,6 +95,14 @@ def _gather(num_nodes: int, port: int, address: str) -> Peers:
     peers = Peers(connections)
     peers.tell("go")
     return peers
+
+
+def _forget_gone(connections: dict[int, socket.socket]) -> bool:
+    """Whether any had hung up: nobody speaks between hello and go, so what can be read is the end."""
+    readable, _, _ = select.select(list(connections.values()), [], [], 0.0)
+    for node in [node for node, connection in connections.items() if connection in readable]:
+        connections.pop(node).close()
+    return bool(readable)
 
 
 def _join(node: int, first_node: str, port: int) -> Peers:

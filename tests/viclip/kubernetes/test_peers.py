@@ -106,9 +106,11 @@ def test_a_node_that_starts_again_before_all_are_there_counts_once() -> None:
         with meet(node, 3, "127.0.0.1", port) as peers:
             peers.await_done()
 
-    others = [threading.Thread(target=join, args=(node,)) for node in (1, 2)]
-    for thread in others:
-        thread.start()
+    others = [threading.Thread(target=join, args=(node,)) for node in (2, 1)]  # with 2, all would seem to be there
+    others[0].start()
+    others[0].join(1.5)
+    assert others[0].is_alive() and not met
+    others[1].start()
     for thread in (first, *others):
         thread.join(30)
         assert not thread.is_alive()
